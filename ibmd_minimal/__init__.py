@@ -1,0 +1,1 @@
+"""Inverse Bridge Matching Distillation, small enough to be read in an evening."""
