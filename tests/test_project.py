@@ -111,7 +111,7 @@ def third_party(tree: ast.AST) -> set[str]:
 
 # -- who imports whom ------------------------------------------------------------------------------
 
-PRIVATE = {"_checks", "_random"}
+PRIVATE = {"_checks", "_random", "_files"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
 CORE = {"gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
 NETWORKS = {"networks", "adapters"}
@@ -119,11 +119,19 @@ ON_TOP = {"plotting", "widgets", "exercises"}
 ENTRY = {"__main__", "demo"}
 
 
+class WithoutTypeChecking(ast.NodeTransformer):
+    """Drops `if TYPE_CHECKING:`, which no program enters: an annotation is not an import."""
+
+    def visit_If(self, node):
+        return None if ast.unparse(node.test).endswith("TYPE_CHECKING") else self.generic_visit(node)
+
+
 def imported_modules(path: Path, package: Path) -> set[str]:
     """Modules of the library that a file imports anywhere in it, by dotted name below the package."""
     here = path.relative_to(package).parts[:-1]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = WithoutTypeChecking().visit(ast.parse(path.read_text(encoding="utf-8")))
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             full = "." * node.level + (node.module or "")
             base = resolve(full, here)
