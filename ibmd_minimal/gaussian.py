@@ -27,11 +27,19 @@ def per_matrix(coefficient: Tensor) -> Tensor:
 
 def inverse(matrix: Tensor) -> Tensor:
     """Inverse of positive definite matrices `(..., D, D)`; the pseudo-inverse where one of them is degenerate."""
+    if not matrix.shape[-1]:
+        return matrix
     factor, failed = torch.linalg.cholesky_ex(matrix)
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()
     if not failed.any() and bool((pivots.amin(-1) > RANK * pivots.amax(-1)).all()):
         return torch.cholesky_inverse(factor)
     return torch.linalg.pinv(matrix, rtol=RANK, hermitian=True)
+
+
+def support(cov: Tensor) -> Tensor:
+    """An orthonormal basis `(D, rank)` of the directions a covariance spreads in; a constant to autograd."""
+    values, vectors = torch.linalg.eigh(cov.detach())
+    return vectors[:, values > RANK * values[-1].clamp_min(0)]
 
 
 def trace(matrix: Tensor) -> Tensor:
@@ -131,6 +139,25 @@ class GaussianCoupling:
         scaled = GaussianCoupling.of(mean0, meanT / scale, cov0, covT / scale**2, cross / scale)
         return scaled, brownian(float(bridge.rho2(one)))
 
+    def aligned(self) -> tuple[GaussianCoupling, Tensor]:
+        """The coupling in axes `Q` `(D, D)` along and across the support of `x0`, and `Q`; itself at full rank.
+
+        What rounding leaves across the support is removed: next to t = 0 the denoiser divides it by next to nothing.
+        """
+        mean0, meanT, cov0, covT, cross = self.parts
+        eye = torch.eye(self.dim, dtype=torch.float64, device=self.mean.device)
+        rank = support(cov0).shape[1]
+        if rank == self.dim:
+            return self, eye
+        axes = torch.linalg.eigh(cov0.detach()).eigenvectors
+        keep = (torch.arange(self.dim, device=axes.device) >= self.dim - rank).double()[:, None]
+        mean0, meanT, cov0, covT, cross = (
+            axes.T @ mean0,
+            axes.T @ meanT,
+            *(axes.T @ x @ axes for x in (cov0, covT, cross)),
+        )
+        return GaussianCoupling.of(mean0, meanT, keep * cov0 * keep.T, covT, keep * cross), axes
+
     def process_coupling(self, bridge: Bridge) -> GaussianCoupling:
         """The law of `(x0, xT)` along the *unconditional* reverse process, what its samplers tend to.
 
@@ -177,19 +204,24 @@ class GaussianDenoiser:
         return self._conditional(t) if self.conditional else self._unconditional(t)
 
     def _unconditional(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean0, _, cov0, _, cross = self.coupling.parts
+        aligned, axes = self.coupling.aligned()
+        mean0, _, cov0, _, cross = aligned.parts
         a, b, _ = (per_matrix(x) for x in self.bridge.coefficients(t))
-        mean, cov = self.coupling.marginal(self.bridge, t)
+        mean, cov = aligned.marginal(self.bridge, t)
         gain = (b * cov0 + a * cross) @ inverse(cov)
-        return gain, torch.zeros_like(gain), mean0 - (gain @ mean[..., None])[..., 0]
+        rest = mean0 - (gain @ mean[..., None])[..., 0]
+        return axes @ gain @ axes.T, torch.zeros_like(gain), rest @ axes.T
 
     def _conditional(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean0, meanT, *_ = self.coupling.parts
         slope, residual = self.coupling.regression
         a, b, _ = (per_matrix(x) for x in self.bridge.coefficients(t))
         eye = torch.eye(self.coupling.dim, dtype=torch.float64, device=t.device)
-        # b R (b² R + c² I)^-1, divided through by b: c²/b = alpha rho² does not vanish at t = 1.
-        gain = residual @ inverse(b * residual + per_matrix(self.bridge.alpha(t) * self.bridge.rho2(t)) * eye)
+        # b R (b² R + c² I)^-1 on the support of R, divided through by b: c²/b = alpha rho² does not vanish at t = 1.
+        plane = support(residual)
+        spread = plane.T @ residual @ plane
+        noise = per_matrix(self.bridge.alpha(t) * self.bridge.rho2(t)) * (plane.T @ plane)
+        gain = plane @ spread @ inverse(b * spread + noise) @ plane.T
         rest = ((eye - b * gain) @ (mean0 - slope @ meanT)[:, None])[..., 0]
         return gain, slope - gain @ (a * eye + b * slope), rest
 

@@ -1,0 +1,197 @@
+"""`python -m ibmd_minimal COMMAND`: demo, train, distill, evaluate, restore, download."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def seed(text: str) -> int:
+    """A seed from the command line."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; wanted a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and what they take."""
+    top = argparse.ArgumentParser(prog="python -m ibmd_minimal", description="Inverse Bridge Matching Distillation.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    demo = command("demo", "A 2D teacher distilled into one step, a photograph restored; figures to build/demo/.")
+    demo.add_argument("--out", default="build/demo")
+    demo.add_argument("--seed", type=seed, default=0)
+    _training(command("train", "Train a task's teacher; resumes a run that was interrupted."))
+    sub = command("distill", "Distil it into a student; resumes a run that was interrupted.")
+    _training(sub)
+    sub.add_argument("--teacher", help="a checkpoint; the teacher of the same run, else the shipped one")
+    _evaluating(command("evaluate", "Measure teacher and student on BSDS500's test photographs."))
+    _restoring(command("restore", "Restore image files or folders of them."))
+    sub = command("download", "Fetch a data set.")
+    sub.add_argument("name", help="bsds500")
+    sub.add_argument("--root", help="where to, else IBMD_DATA, else the cache folder")
+    return top
+
+
+def _task(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("recipe", help="the task, for example sr4x-pool")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    sub.add_argument("--seed", type=seed, default=0)
+
+
+def _training(sub: argparse.ArgumentParser) -> None:
+    _task(sub)
+    sub.add_argument("--budget", default="small", help="small (two CPU cores) or full (a GPU)")
+    sub.add_argument("--steps", type=int, help="other than the budget's")
+    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+
+
+def _evaluating(sub: argparse.ArgumentParser) -> None:
+    _task(sub)
+    sub.add_argument("--n", type=int, default=2000, help="crops")
+    sub.add_argument("--nfe", type=int, nargs="+", default=[1, 5, 20, 100], help="the teacher's network passes")
+    sub.add_argument("--teacher", help="a checkpoint other than the shipped one")
+    sub.add_argument("--student", help="a checkpoint other than the shipped one")
+    sub.add_argument("--note", action="store_true", help="write what was measured onto both cards")
+
+
+def _restoring(sub: argparse.ArgumentParser) -> None:
+    _task(sub)
+    sub.add_argument("paths", nargs="+", help="image files or folders")
+    sub.add_argument("--out", default="restored", help="folder of the results")
+    sub.add_argument("--teacher", action="store_true", help="by the teacher instead of the student")
+    sub.add_argument("--nfe", type=int, help="the teacher's network passes (100)")
+    sub.add_argument("--clean", action="store_true", help="the files are whole: corrupt them first")
+    sub.add_argument("--checkpoint", help="other weights than the shipped ones")
+
+
+def device_of(name: str) -> str:
+    """The device's name, if it is there and holds numbers; under torchrun each process has its own GPU then."""
+    import torch
+
+    from .training import world
+
+    try:
+        torch.device(name)
+        world()
+        float(torch.zeros(1, device=name))
+    except (RuntimeError, AssertionError) as problem:
+        why = str(problem).splitlines()[0].rstrip(".")[:120]
+        raise ValueError(f"device {name!r} is not there ({why}); wanted cpu, or a GPU of this machine") from None
+    return name
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train the teacher."""
+    from .recipes import recipe, train_teacher
+
+    task, device = recipe(args.recipe), device_of(args.device)
+    done = train_teacher(task, args.budget, runs=args.runs, seed=args.seed, steps=args.steps, device=device)
+    first, last = done.history[0]["loss"], done.history[-1]["loss"]
+    print(f"{done.card}: {len(done.history)} steps, loss {first:.4f} at first, {last:.4f} at last")
+
+
+def distill(args: argparse.Namespace) -> None:
+    """Distil the student."""
+    from .checkpoints import load_model
+    from .recipes import distill_student, recipe, run_folder
+
+    task, device = recipe(args.recipe), device_of(args.device)
+    task.budget(args.budget)
+    own = run_folder(args.runs, task, args.budget, "teacher", args.seed) / f"{task.name}-teacher.json"
+    teacher = load_model(args.teacher or (own if own.exists() else f"{task.name}-teacher"), role="teacher")
+    done = distill_student(task, teacher, args.budget, runs=args.runs, seed=args.seed, steps=args.steps, device=device)
+    print(f"{done.card}: {len(done.history)} updates")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print the table and the agreement of mean and teacher."""
+    from dataclasses import asdict
+
+    from .checkpoints import add_to_card, load_model
+    from .data.images import training_photographs
+    from .evaluation import COLUMNS, Exam, agreement, formatted, table
+    from .evaluation import evaluate as rows_of
+    from .recipes import recipe
+
+    task, device = recipe(args.recipe), device_of(args.device)
+    names = args.teacher or f"{task.name}-teacher", args.student or f"{task.name}-student"
+    teacher, student = (load_model(name, device, role) for name, role in zip(names, ("teacher", "student")))
+    images, data = training_photographs("test", half=task.half)
+    print(f"{args.n} crops of {task.size}x{task.size} from {data}\n")
+    exam = Exam.set(images, task.corruption, args.n, task.size, args.seed)
+    rows = list(rows_of(exam, teacher, student, teacher.bridge, args.nfe, args.seed))
+    print(table([formatted(row) for row in rows], COLUMNS))
+    seen = agreement(exam, teacher, student, teacher.bridge, seed=args.seed)
+    print(
+        f"\nmean of {seen.draws} student samples against the teacher's single step: mean square {seen.gap:.6f}, of "
+        f"which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\nE Var_z G {seen.variance:.6f} against the "
+        f"teacher's squared error at NFE 1 {seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} dB"
+    )
+    if args.note:
+        found = {"data": data, "crops": args.n, "seed": args.seed, "agreement": asdict(seen)}
+        finite = [{k: v for k, v in asdict(row).items() if v == v and v != float("inf")} for row in rows]
+        for name in names:
+            print(f"noted on {add_to_card(name, metrics=found | {'rows': finite})}")
+
+
+def restore(args: argparse.Namespace) -> None:
+    """Restore files, a line for each; those that could not be are named, and make it fail at the end."""
+    from .recipes import recipe
+    from .restoring import restore_files
+
+    task, device = recipe(args.recipe), device_of(args.device)
+    options = {"teacher": args.teacher, "nfe": args.nfe, "clean": args.clean, "checkpoint": args.checkpoint}
+    done, failed = 0, 0
+    for result in restore_files(task, args.paths, args.out, seed=args.seed, device=device, **options):
+        if isinstance(result, str):
+            failed += 1
+            print(result, file=sys.stderr)
+        else:
+            done += 1
+            width, height = result.size
+            size = f"{width}x{height}, NFE {result.nfe}, {result.seconds:.2f} s"
+            print(f"{result.source} ({result.taken}) -> {result.written}: {size}", flush=True)
+    if failed:
+        raise ValueError(f"{failed} of {done + failed} were not restored; wanted images or folders of images")
+
+
+def download(args: argparse.Namespace) -> None:
+    """Fetch a data set by name."""
+    from .data.download import download as fetch
+
+    fetch(args.name, args.root)
+
+
+def demo(args: argparse.Namespace) -> None:
+    """The whole story in three minutes."""
+    from .demo import run
+
+    run(Path(args.out), seed=args.seed)
+
+
+RESUMED = {"train", "distill"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; bad input ends with one sentence and exit status 2, an interrupt with 130."""
+    args = parser().parse_args(arguments)
+    try:
+        globals()[args.command](args)
+    except (ValueError, TypeError, OSError) as problem:
+        print(f"ibmd_minimal {args.command}: {' '.join(str(problem).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        rest = "; the same command goes on from the last saved step" if args.command in RESUMED else ""
+        print(f"ibmd_minimal {args.command}: interrupted{rest}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
