@@ -61,7 +61,9 @@ class Bridge:
         if alpha.shape != t.shape or rho2.shape != t.shape:
             raise ValueError("alpha(t) or rho2(t) changes the shape of t; wanted one value per time")
         if not (torch.isfinite(alpha).all() and (alpha > 0).all() and abs(alpha[0] - 1) < 1e-12):
-            raise ValueError(f"alpha(0) is {alpha[0]:g}, its least value {alpha.min():g}; wanted alpha(0) = 1, alpha > 0")
+            raise ValueError(
+                f"alpha(0) is {alpha[0]:g}, its least value {alpha.min():g}; wanted alpha(0) = 1, alpha > 0"
+            )
         if not (torch.isfinite(rho2).all() and (rho2.diff() > 0).all() and abs(rho2[0]) < 1e-12):
             raise ValueError(f"rho2 runs from {rho2[0]:g} to {rho2[-1]:g}; wanted rho2(0) = 0 and rho2 increasing")
 
@@ -114,7 +116,9 @@ class Bridge:
         check.same(x0, x_t, "x0", "x_t")
         s, t = (check.times(time, name, len(x0)).to(x0.device) for time, name in ((s, "s"), (t, "t")))
         if bool((s > t).any()):
-            raise ValueError(f"s reaches {float(s.max()):g} and t only {float(t.min()):g}; wanted s <= t, the step goes back")
+            raise ValueError(
+                f"s reaches {float(s.max()):g} and t only {float(t.min()):g}; wanted s <= t, the step goes back"
+            )
         a, b, c = (expand(coefficient, x0) for coefficient in self._coefficients(s, t))
         return a * x_t + b * x0, c
 
@@ -140,7 +144,8 @@ class Bridge:
         """Drift `f x_t + (d log rho²/dt)(x_t - alpha xhat0)` of the reverse-time SDE, for `t > 0`.
 
         `xhat0`: a denoiser's output at `(x_t, t)`, conditional or not, of the shape of `x_t`. The SDE runs from t = 1
-        down: a step of length h is `x - h drift + g sqrt(h) z`. IBMD eq. 5 with `v = -(x_t - alpha xhat0)/(alpha rho)²`.
+        down: a step of length h is `x - h drift + g sqrt(h) z`. IBMD eq. 5 with `v = -(x_t - alpha xhat0)/(alpha
+        rho)²`.
         """
         check.same(xhat0, x_t, "xhat0", "x_t")
         t = self._at(t, x_t, (0.0,), "reverse drift")

@@ -55,8 +55,10 @@ def photo_part(out: Path, seed: int) -> None:
     task = recipe("sr4x-pool")
     found = restored(task, photograph(), seed)
     truth = found[-1][1]
-    rows = [(what, f"{float(psnr(image[None], truth[None])):.2f}", "-" if seconds is None else f"{seconds:.2f}")
-            for what, image, seconds in found[:-1]]  # fmt: skip
+    rows = [
+        (what, f"{float(psnr(image[None], truth[None])):.2f}", "-" if seconds is None else f"{seconds:.2f}")
+        for what, image, seconds in found[:-1]
+    ]
     print(table(rows, ("256x256 photograph", "PSNR dB", "seconds")))
     figure = photo_figure([image for _, image, _ in found], [what for what, _, _ in found], detail=(40, 70, 72))
     figure.savefig(out / "photograph.png")

@@ -132,8 +132,14 @@ def agreement(
     outputs = torch.stack([exam.restored(student_of(student, seed + k))[0] for k in range(draws)])
     single = exam.restored(teacher_at(teacher, bridge, 1, seed))[0]
     mean, variance = outputs.mean(0), float(outputs.var(0).mean())
-    return Agreement(draws, float((mean - single).square().mean()), variance / draws, variance,
-                     float((single - exam.x0).square().mean()), float(psnr(mean, exam.x0).mean()))  # fmt: skip
+    return Agreement(
+        draws,
+        float((mean - single).square().mean()),
+        variance / draws,
+        variance,
+        float((single - exam.x0).square().mean()),
+        float(psnr(mean, exam.x0).mean()),
+    )
 
 
 def evaluate(

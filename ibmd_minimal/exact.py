@@ -163,6 +163,7 @@ def kl_paths(p: GaussianCoupling, q: GaussianCoupling, bridge: Bridge, condition
 
     Conditional: equal to :func:`kl_mixtures`. Unconditional: neither equal to it nor bounded by it.
     """
+    _pair(p, q)
     start = _kl(p.parts[1], p.parts[3], q.parts[1], q.parts[3])
     return start if math.isinf(start) else start + path_divergence(p, q, bridge, conditional)
 

@@ -82,6 +82,8 @@ def noised(bridge: Bridge, x0: Tensor, xT: Tensor, t: Tensor | float | None, tim
     `anchor = (x_n, t_n)` pins the bridge at `x_n` at the times `t_n` `(batch,)` instead of `xT` at T: then `t` is `t_n` times
     a draw from (0, 1], and the loss a mean over the times below `t_n`. With `t` given, 1/density is 1.
     """
+    if not isinstance(bridge, Bridge):
+        raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
     check.same(x0, xT, "x0", "xT")
     end = torch.ones(len(x0), dtype=torch.float64, device=x0.device)
     pinned, t_n = (xT, end) if anchor is None else anchor

@@ -236,7 +236,12 @@ class MLP(Denoiser):
         head_start: Sequence[float] | None = None,
     ):
         hidden, depth = check.count(hidden, "hidden"), check.count(depth, "depth")
-        sizes = {"channels": channels, "hidden": hidden, "depth": depth, "sharpness": check.positive(sharpness, "sharpness")}
+        sizes = {
+            "channels": channels,
+            "hidden": hidden,
+            "depth": depth,
+            "sharpness": check.positive(sharpness, "sharpness"),
+        }
         super().__init__(bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, **sizes)
         self.first = nn.Linear(channels * (1 + self.conditional) + FEATURES + labels, hidden)
         with torch.no_grad():

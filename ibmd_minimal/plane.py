@@ -24,11 +24,10 @@ from .samplers import sample
 from .students import Student, student_from
 from .training import Batches
 
-BATCH = 1024
 POINTS, DRAWS = 1000, 10
-TEACHER_STEPS, STUDENT_STEPS = 1000, 400
-STUDENT = {"fake_steps": 4, "fake_warmup": 100, "lr": 1e-3, "fake_lr": 2e-3, "betas": (0.5, 0.99), "fake_betas": (0.9, 0.99),
-           "ema": 0.99}  # fmt: skip
+TEACHER = {"steps": 1000, "lr": 5e-3, "ema": 0.99}
+STUDENT = {"steps": 1200, "fake_steps": 3, "lr": 2e-3, "fake_lr": 4e-3, "betas": (0.0, 0.99), "ema": 0.99}
+"""What was found to work, over seeds: see the options of `matching.train` and `inverse.distill`."""
 
 
 def plane_bridge() -> Bridge:
@@ -36,33 +35,34 @@ def plane_bridge() -> Bridge:
     return brownian(0.1)
 
 
-def plane_pairs(seed: int = 0, batch: int = BATCH) -> Batches:
+def plane_pairs(seed: int = 0, batch: int = 1024) -> Batches:
     """Batches `(x0, xT)`, both `(batch, 2)`: a point of the eight Gaussians and, independently, of the one."""
     coupling = EightGaussians()
     return Batches(lambda draws: coupling.sample(batch, draws), seed)
 
 
-def plane_sources(seed: int = 0, batch: int = BATCH) -> Batches:
+def plane_sources(seed: int = 0, batch: int = 512) -> Batches:
     """Batches of `xT` `(batch, 2)` alone: all that the student's training sees."""
     coupling = EightGaussians()
     return Batches(lambda draws: coupling.source(batch, draws), seed)
 
 
-def train_plane_teacher(seed: int = 0, steps: int = TEACHER_STEPS, progress: bool = True) -> MLP:
-    """The example's teacher: an MLP, trained by bridge matching in some twenty seconds on a core."""
-    coupling = EightGaussians()
+def train_plane_teacher(seed: int = 0, progress: bool = True, **options) -> MLP:
+    """The example's teacher: an MLP, trained by bridge matching; `options` of `matching.train` replace ours."""
+    coupling, options = EightGaussians(), TEACHER | options
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sigma0 = (coupling.radius**2 / 2 + coupling.std**2) ** 0.5
         model = MLP(plane_bridge(), sigma0=sigma0, sharpness=4.0)
-    return train(model, plane_bridge(), plane_pairs(seed), steps=steps, lr=5e-3, cosine=steps, ema=0.99, seed=seed,
-                 progress=progress)[0].requires_grad_(False)  # fmt: skip
+    options = {"cosine": options["steps"], "seed": seed, "progress": progress} | options
+    return train(model, plane_bridge(), plane_pairs(seed), **options)[0].requires_grad_(False)
 
 
-def distill_plane_student(teacher: MLP, seed: int = 0, steps: int = STUDENT_STEPS, progress: bool = True, **options) -> Student:
-    """The example's one-step student, distilled from the teacher and `xT` alone; `options` of `distill` replace ours."""
-    return distill(teacher, plane_bridge(), student_from(teacher), plane_sources(seed + 1), steps=steps, seed=seed,
-                   progress=progress, **(STUDENT | {"cosine": steps} | options))  # fmt: skip
+def distill_plane_student(teacher: MLP, seed: int = 0, progress: bool = True, **options) -> Student:
+    """The example's one-step student, from the teacher and `xT` alone; `options` of `inverse.distill` replace ours."""
+    options = STUDENT | options
+    options = {"cosine": options["steps"], "seed": seed, "progress": progress} | options
+    return distill(teacher, plane_bridge(), student_from(teacher), plane_sources(seed + 1), **options)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class PlaneReport:
     """What is known of a teacher and its student.
 
     `floor`, `floor_error`: squared 2-Wasserstein distance of data from data. `rows`: the same for each sampler.
-    `variance`: the student's E Var_z G, summed over coordinates. `teacher_error`: the teacher's squared error at NFE 1 on
-    held-out pairs. `mean_gap`: mean of |E_z G - teacher at T|², less the noise of finitely many draws.
+    `variance`: the student's E Var_z G, summed over coordinates. `teacher_error`: the teacher's squared error at NFE
+    1 on held-out pairs. `mean_gap`: mean of |E_z G - teacher at T|², less the noise of finitely many draws.
     """
 
     floor: float
@@ -101,8 +101,12 @@ class PlaneReport:
         lines = [f"{'':10}{'NFE':>4}  {'W2² to data':>14}  {'floor':>14}  {'s per 10,000':>12}"]
         floor = f"{self.floor:.3f} ± {self.floor_error:.3f}"
         for row in self.rows:
-            lines.append(f"{row.who:10}{row.nfe:>4}  {row.distance:6.3f} ± {row.error:.3f}  {floor:>14}  {row.seconds:12.3f}")
-        lines.append(f"E Var_z of the student {self.variance:.3f}, the teacher's squared error at NFE 1 {self.teacher_error:.3f}")
+            lines.append(
+                f"{row.who:10}{row.nfe:>4}  {row.distance:6.3f} ± {row.error:.3f}  {floor:>14}  {row.seconds:12.3f}"
+            )
+        lines.append(
+            f"E Var_z of the student {self.variance:.3f}, the teacher's squared error at NFE 1 {self.teacher_error:.3f}"
+        )
         lines.append(f"mean square of E_z G - teacher at T: {self.mean_gap:.4f}")
         return "\n".join(lines)
 
@@ -130,9 +134,11 @@ def plane_report(teacher: MLP, student: Student, nfes: Sequence[int] = (1, 5, 20
 
 
 @torch.no_grad()
-def yardsticks(teacher: MLP, student: Student, x0: Tensor, xT: Tensor, generator, draws: int = 64) -> tuple[float, float, float]:
-    """`(E Var_z G, the teacher's squared error at NFE 1, mean |E_z G - teacher at T|²)`; the first two agree, the third is 0,
-    for the exact student of any teacher."""
+def yardsticks(
+    teacher: MLP, student: Student, x0: Tensor, xT: Tensor, generator, draws: int = 64
+) -> tuple[float, float, float]:
+    """`(E Var_z G, the teacher's squared error at NFE 1, mean |E_z G - teacher at T|²)`; the first two agree, the
+    third is 0, for the exact student of any teacher."""
     check.same(x0, xT, "x0", "xT"), check.count(draws, "draws", least=2)
     single = teacher(xT, torch.ones(len(xT)), xT)
     few = xT[:2000]
@@ -143,8 +149,11 @@ def yardsticks(teacher: MLP, student: Student, x0: Tensor, xT: Tensor, generator
 
 
 @torch.no_grad()
-def plane_figure_data(teacher: MLP, student: Student, seed: int = 0, nfe: int = 100) -> tuple[Tensor, Tensor, Tensor, Tensor, int, float]:
-    """What `plotting.plane_figure` draws: data, the teacher's paths, the student's jumps from the same `xT`, its samples."""
+def plane_figure_data(
+    teacher: MLP, student: Student, seed: int = 0, nfe: int = 100
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int, float]:
+    """What `plotting.plane_figure` draws: data, the teacher's paths, the student's jumps from the same `xT`, its
+    samples."""
     coupling = EightGaussians()
     x0, xT = coupling.sample(1500, Draws.at(seed, 3, stream=7))
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,5 @@
-"""One look for every figure: colours that survive greyscale and colour blindness, labels, equal axes where space is space."""
+"""One look for every figure: colours that survive greyscale and colour blindness, labels, equal axes where space is
+space."""
 
 from __future__ import annotations
 
@@ -14,8 +15,15 @@ from torch import Tensor
 # Okabe and Ito's palette, from dark to light; in greyscale the four differ by their lightness.
 COLOURS = {"data": "#000000", "teacher": "#0072B2", "student": "#D55E00", "source": "#999999"}
 MARKERS = {"data": "o", "teacher": "^", "student": "s", "source": "."}
-STYLE = {"figure.dpi": 110, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-         "axes.titlesize": 10, "figure.constrained_layout.use": True}  # fmt: skip
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+}
 
 
 def scatter(ax: Axes, x: Tensor, who: str, label: str | None = None, size: float = 5) -> None:
@@ -25,8 +33,14 @@ def scatter(ax: Axes, x: Tensor, who: str, label: str | None = None, size: float
 
 def plane(ax: Axes, title: str, limit: float) -> None:
     """Equal axes from -limit to limit, with the coordinates' names."""
-    ax.set(title=title, xlabel="first coordinate", ylabel="second coordinate", aspect="equal",
-           xlim=(-limit, limit), ylim=(-limit, limit))  # fmt: skip
+    ax.set(
+        title=title,
+        xlabel="first coordinate",
+        ylabel="second coordinate",
+        aspect="equal",
+        xlim=(-limit, limit),
+        ylim=(-limit, limit),
+    )
 
 
 def paths(ax: Axes, path: Tensor, who: str, n: int = 30) -> None:
@@ -38,7 +52,8 @@ def paths(ax: Axes, path: Tensor, who: str, n: int = 30) -> None:
 
 
 def plane_figure(x0: Tensor, path: Tensor, jumps: Tensor, samples: Tensor, nfe: int, limit: float) -> Figure:
-    """Four panels: data, the teacher's paths `(nfe + 1, batch, 2)`, the student's single jumps `(2, batch, 2)`, its samples."""
+    """Four panels: data, the teacher's paths `(nfe + 1, batch, 2)`, the student's single jumps `(2, batch, 2)`, its
+    samples."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 4, figsize=(11, 3.1), sharex=True, sharey=True)
         scatter(axes[0], x0, "data")
@@ -58,7 +73,8 @@ def as_pixels(image: Tensor) -> np.ndarray:
 
 
 def photo_figure(images: Sequence[Tensor], titles: Sequence[str], detail: tuple[int, int, int] | None = None) -> Figure:
-    """Images `(3, height, width)` side by side under their titles; below, if `detail = (top, left, size)`, a cut of each."""
+    """Images `(3, height, width)` side by side under their titles; below, if `detail = (top, left, size)`, a cut of
+    each."""
     with plt.rc_context(STYLE):
         rows = 1 if detail is None else 2
         figure, axes = plt.subplots(rows, len(images), figsize=(2.2 * len(images), 2.4 * rows), squeeze=False)
@@ -67,7 +83,9 @@ def photo_figure(images: Sequence[Tensor], titles: Sequence[str], detail: tuple[
             axes[0, column].set_title(title)
             if detail is not None:
                 top, left, size = detail
-                axes[1, column].imshow(as_pixels(image[:, top : top + size, left : left + size]), interpolation="nearest")
+                axes[1, column].imshow(
+                    as_pixels(image[:, top : top + size, left : left + size]), interpolation="nearest"
+                )
         for ax in axes.flat:
             ax.set_axis_off()
     return figure

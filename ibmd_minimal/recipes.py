@@ -36,7 +36,7 @@ class Budget:
     teacher_steps: int = 4000
     teacher_batch: int = 64
     teacher_lr: float = 1e-3
-    student_steps: int = 1200
+    student_steps: int = 500
     student_batch: int = 32
     fake_steps: int = 3
     fake_warmup: int = 150

@@ -314,7 +314,7 @@ TABLE = [
     ("recipe", lambda: recipe("sr4x-pol"), ValueError, "recipe is 'sr4x-pol'", "did you mean 'sr4x-pool'"),
     ("recipe", lambda: recipe(""), ValueError, "recipe is ''", "wanted one of"),
     ("recipe", lambda: recipe(None), ValueError, "recipe is None", "wanted one of"),
-    ("budget", lambda: recipe("sr4x-pool").budget("smal"), ValueError, "'smal'", "did you mean 'small'"),
+    ("budget", lambda: recipe("sr4x-pool").budget("smalls"), ValueError, "'smalls'", "did you mean 'small'"),
     ("load_model", lambda: load_model("no-such-thing"), FileNotFoundError, "no-such-thing", "wanted"),
     ("load_model", lambda: load_model(""), ValueError, "checkpoint is ''", "name"),
     ("load_model", lambda: load_model(3), ValueError, "checkpoint is 3", "name"),

@@ -6,6 +6,8 @@ Every Monte-Carlo figure comes with a standard error from the spread over indepe
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -63,9 +65,9 @@ def objective(student, data, bridge, conditional, n: int, *, swap=False, look=No
 @pytest.mark.parametrize("weight", ["plain", "path_kl"])
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("bridge", BRIDGES, ids=lambda bridge: bridge.family)
-@pytest.mark.parametrize(("dim", "n"), [(1, 120_000), (2, 40_000), (5, 20_000)])
+@pytest.mark.parametrize(("dim", "n"), [(1, 120_000), (2, 40_000), (5, 40_000)])
 def test_the_objective_at_the_exact_phi_is_the_weighted_path_divergence(dim, n, bridge, conditional, weight):
-    student, data = pair(dim)
+    student, data = pair(dim, shift=3.0)
     wanted = float(path_divergence(student, data, bridge, conditional, weight)) / dim
     times = "clock" if weight == "path_kl" else "uniform"  # with uniform times the path-KL variance is infinite
     found, error = objective(student, data, bridge, conditional, n, weight=weight, times=times)
@@ -82,7 +84,7 @@ def test_the_objective_at_the_exact_phi_is_the_weighted_path_divergence(dim, n, 
         dict(alpha=0.4),
         dict(alpha=0.6),
         dict(swap=True),
-        dict(look=brownian(2.0)),
+        dict(look=brownian(5.0)),
         dict(look=ve(2.0)),
         dict(t=0.5),
     ],
@@ -90,10 +92,10 @@ def test_the_objective_at_the_exact_phi_is_the_weighted_path_divergence(dim, n, 
 )
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_wrong_objective_is_told_apart(wrong, conditional):
-    student, data = pair(2)
+    student, data = pair(2, shift=0.0)
     wanted = float(path_divergence(student, data, BRIDGES[0], conditional, "plain")) / 2
     found, error = objective(student, data, BRIDGES[0], conditional, 40_000, **wrong)
-    assert abs(found - wanted) > 8 * error
+    assert abs(found - wanted) > 5 * error
 
 
 def test_how_times_are_drawn_changes_the_error_and_not_the_value():
@@ -136,8 +138,8 @@ def gradients(student, data, bridge, conditional, n, **options) -> list[Tensor]:
     with torch.no_grad():
         fake = student.coupling(data).denoiser(bridge, conditional)
     teacher, generator, found = data.denoiser(bridge, conditional), seeded(1), []
-    for _ in range(CHUNKS):
-        xT = data.sample(n // CHUNKS, generator)[1]
+    for _ in range(2 * CHUNKS):
+        xT = data.sample(n // CHUNKS // 2, generator)[1]
         loss = student_loss(teacher, fake, bridge, student(xT, generator), xT, generator=generator, **options)
         found.append(flat_gradient(loss, student))
     return found
@@ -154,7 +156,7 @@ def disagreement(found: list[Tensor], wanted: Tensor) -> float:
 @pytest.mark.parametrize("bridge", BRIDGES[:3], ids=lambda bridge: bridge.family)
 def test_the_full_gradient_is_that_of_the_closed_form(bridge, conditional, weight, times):
     """Envelope theorem: phi held fixed, the gradient is the derivative of the divergence, phi moving along."""
-    student, (_, data) = LinearStudent(), pair(2)
+    student, (_, data) = LinearStudent(), pair(2, shift=0.3)
     wanted = flat_gradient(path_divergence(student.coupling(data), data, bridge, conditional, weight) / 2, student)
     found = gradients(student, data, bridge, conditional, 12_800, weight=weight, times=times)
     assert disagreement(found, wanted) < 4
@@ -166,14 +168,14 @@ def test_the_full_gradient_is_that_of_the_closed_form(bridge, conditional, weigh
 )
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_wrong_gradient_is_told_apart(conditional, wrong):
-    student, (_, data) = LinearStudent(), pair(2)
+    student, (_, data) = LinearStudent(), pair(2, shift=0.3)
     wanted = flat_gradient(path_divergence(student.coupling(data), data, vp(), conditional, "plain") / 2, student)
     assert disagreement(gradients(student, data, vp(), conditional, 12_800, **wrong), wanted) > 6
 
 
 @pytest.mark.parametrize("bridge", BRIDGES[:3], ids=lambda bridge: bridge.family)
 def test_the_detached_gradient_of_a_conditional_teacher_is_that_of_the_noised_kl(bridge):
-    student, (_, data) = LinearStudent(), pair(2)
+    student, (_, data) = LinearStudent(), pair(2, shift=0.3)
     wanted = flat_gradient(noised_kl(student.coupling(data), data, bridge) / 2, student)
     assert disagreement(gradients(student, data, bridge, True, 12_800, gradient="detached"), wanted) < 4
     for wrong in (dict(gradient="full"), dict(gradient="detached", weight=lambda t: 0.5)):
@@ -183,7 +185,7 @@ def test_the_detached_gradient_of_a_conditional_teacher_is_that_of_the_noised_kl
 
 @pytest.mark.parametrize("conditional", [False, True])
 def test_alpha_cancels_on_the_detached_path_and_only_there(conditional):
-    student, (_, data) = LinearStudent(), pair(2)
+    student, (_, data) = LinearStudent(), pair(2, shift=0.3)
     exact, sid = (
         gradients(student, data, vp(), conditional, 3_200, gradient="detached", alpha=alpha)[0] for alpha in (0.5, 1.2)
     )
@@ -307,13 +309,14 @@ def test_two_couplings_share_an_unconditional_bridge_and_no_conditional_one(brid
 @pytest.mark.parametrize("conditional", [False, True])
 def test_with_phi_not_exact_the_loss_is_too_small_by_its_error(conditional):
     """`L(G, phi) = D(G) - E lambda |phi - phi*|²`, here for `phi = phi* + 0.6`: below zero at the truth."""
+    bridge = vp()
     for student, data in (pair(2), pair(2)[1:] * 2):
-        bridge, exact = vp(), student.denoiser(vp(), conditional)
+        teacher, exact = data.denoiser(bridge, conditional), student.denoiser(bridge, conditional)
         generator, losses = seeded(0), []
         for _ in range(CHUNKS):
             x0, xT = student.sample(1_500, generator)
-            losses.append(student_loss(data.denoiser(bridge, conditional), lambda *at: exact(*at) + 0.6, bridge, x0, xT,
-                                       generator=generator))  # fmt: skip
+            phi = partial(lambda exact, *at: exact(*at) + 0.6, exact)
+            losses.append(student_loss(teacher, phi, bridge, x0, xT, generator=generator))
         found, error = mean_and_error(losses)
         wanted = path_divergence(student, data, bridge, conditional, "plain") / 2 - 0.36
         assert abs(found - wanted) < 4 * error
@@ -472,8 +475,8 @@ def test_cutting_the_batch_changes_nothing(several):
 
 
 def test_distillation_yields_each_step_with_the_history_so_far():
-    steps = list(distillation(small(), brownian(), student_from(small()), [torch.randn(4, 2)] * 9, steps=3, fake_steps=2,
-                              progress=False))  # fmt: skip
+    options = dict(steps=3, fake_steps=2, progress=False)
+    steps = list(distillation(small(), brownian(), student_from(small()), [torch.randn(4, 2)] * 9, **options))
     assert len(steps) == 3 and len(steps[-1][1]) == 3
     assert set(steps[-1][1][0]) == {"step", "fake", "student"}
 

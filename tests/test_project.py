@@ -111,7 +111,7 @@ def third_party(tree: ast.AST) -> set[str]:
 
 # -- who imports whom ------------------------------------------------------------------------------
 
-PRIVATE = {"_checks", "_random", "_files"}
+PRIVATE = {"_checks", "_random", "_files", "_quadrature"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
 CORE = {"gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
 NETWORKS = {"networks", "adapters"}

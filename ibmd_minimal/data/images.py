@@ -129,6 +129,9 @@ def write_image(path: str | Path, image: Tensor) -> Path:
     try:
         pixels.save(partial, format=WRITTEN[path.suffix.lower()], quality=95)
         os.replace(partial, path)
+    except OSError as problem:
+        wanted = "wanted a folder that can be written and has room; what stood there is untouched"
+        raise OSError(problem.errno, f"{path} cannot be written ({problem.strerror or problem}); {wanted}") from problem
     finally:
         partial.unlink(missing_ok=True)
     return path

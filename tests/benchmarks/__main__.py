@@ -1,7 +1,8 @@
 """The library's loops against the bare passes of the same networks, at the same shapes, in one run.
 
-Bare work is what cannot be avoided: forward and backward passes and optimiser steps on ready-made inputs. Ours and bare take
-turns, step by step, so that a machine whose speed drifts slows both; printed is the median of the ratios of neighbours.
+Bare work is what cannot be avoided: forward and backward passes and optimiser steps on ready-made inputs. Ours and
+bare take turns, step by step, so that a machine whose speed drifts slows both; printed is the median of the ratios of
+neighbours.
 """
 
 from __future__ import annotations
@@ -74,8 +75,15 @@ def ibmd_step(make: Callable[[], Denoiser], shape: tuple[int, ...]) -> tuple[Cal
     """One iteration of IBMD, five steps of the fake model and one of the student: ours, bare."""
     xT, x_t, t, z = torch.randn(shape), torch.randn(shape), torch.rand(shape[0]), torch.randn(shape)
     teacher = make().requires_grad_(False)
-    running: Iterator = distillation(teacher, BRIDGE, student_from(make()), Batches(lambda draws: xT), steps=10**6,
-                                     fake_steps=FAKE_STEPS, progress=False)  # fmt: skip
+    running: Iterator = distillation(
+        teacher,
+        BRIDGE,
+        student_from(make()),
+        Batches(lambda draws: xT),
+        steps=10**6,
+        fake_steps=FAKE_STEPS,
+        progress=False,
+    )
     student, fake, one = make().as_student(), make(), torch.ones(shape[0])
     of_student, of_fake = adam(student), adam(fake)
 
@@ -106,14 +114,19 @@ def sampler_step(make: Callable[[], Denoiser], shape: tuple[int, ...]) -> tuple[
 
 def imports(statement: str, rounds: int = 5) -> float:
     """Median seconds of a fresh interpreter that runs `statement`."""
-    return statistics.median(seconds(lambda: subprocess.run([sys.executable, "-c", statement], check=True)) for _ in range(rounds))
+    return statistics.median(
+        seconds(lambda: subprocess.run([sys.executable, "-c", statement], check=True)) for _ in range(rounds)
+    )
 
 
 def main() -> None:
     """Print every ratio beside its goal."""
     torch.manual_seed(0)
-    goals = {"bridge-matching step": (matching_step, (1.10, 1.05)), "IBMD iteration": (ibmd_step, (1.10, 1.05)),
-             "sampler step": (sampler_step, (1.05, 1.02))}  # fmt: skip
+    goals = {
+        "bridge-matching step": (matching_step, (1.10, 1.05)),
+        "IBMD iteration": (ibmd_step, (1.10, 1.05)),
+        "sampler step": (sampler_step, (1.05, 1.02)),
+    }
     print(f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}\n")
     for k, (name, (make, shape, rounds)) in enumerate(CASES.items()):
         print(name)
