@@ -31,9 +31,10 @@ WEIGHTS: dict[str, Callable[[Bridge, Tensor], Tensor]] = {
 }
 """Weights of the squared error by name, functions of the bridge and t.
 
-`plain`: 1. `path_kl`: g²/(2 alpha² rho⁴), with which the divergence is the KL of two path measures. `noise`: 1/(alpha rho)²,
-I2SB's loss on its noise target. `soft`: 1/(t + 0.05). `late`: 10^(1 - t), heavy late in sampling, a factor in the released
-DDBM students' weight. Any other is a callable of t, DDBM's 1/c_out² too: `lambda t: network.precondition(t)[1] ** -2`.
+`plain`: 1. `path_kl`: g²/(2 alpha² rho⁴), with which the divergence is the KL of two path measures. `noise`:
+1/(alpha rho)², I2SB's loss on its noise target. `soft`: 1/(t + 0.05). `late`: 10^(1 - t), heavy late in sampling, a
+factor in the released DDBM students' weight. Any other is a callable of t, DDBM's 1/c_out² among them:
+`lambda t: network.precondition(t)[1] ** -2`.
 """
 
 
@@ -46,7 +47,9 @@ def weight_at(weight: Weight, bridge: Bridge, t: Tensor) -> Tensor:
         return WEIGHTS[check.choice(weight, "weight", WEIGHTS)](bridge, t.double())
     value = torch.as_tensor(weight(t.double()), dtype=torch.float64, device=t.device)
     if value.ndim and value.shape != t.shape:
-        raise ValueError(f"the weight has shape {tuple(value.shape)}; wanted a number or {tuple(t.shape)}, one per time")
+        raise ValueError(
+            f"the weight has shape {tuple(value.shape)}; wanted a number or {tuple(t.shape)}, one per time"
+        )
     return value.expand_as(t)
 
 
@@ -75,12 +78,20 @@ def draw_times(times: str, bridge: Bridge, n: int, like: Tensor, generator=None)
     return TIMES[check.choice(times, "times", TIMES)](bridge, uniform(n, like, generator))
 
 
-def noised(bridge: Bridge, x0: Tensor, xT: Tensor, t: Tensor | float | None, times: str = "uniform",
-           z: Tensor | None = None, generator=None, anchor: Anchor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def noised(
+    bridge: Bridge,
+    x0: Tensor,
+    xT: Tensor,
+    t: Tensor | float | None,
+    times: str = "uniform",
+    z: Tensor | None = None,
+    generator=None,
+    anchor: Anchor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Where both losses look: `(x_t, t, 1/density)` with `x_t ~ q(x_t | x0, xT)`.
 
-    `anchor = (x_n, t_n)` pins the bridge at `x_n` at the times `t_n` `(batch,)` instead of `xT` at T: then `t` is `t_n` times
-    a draw from (0, 1], and the loss a mean over the times below `t_n`. With `t` given, 1/density is 1.
+    `anchor = (x_n, t_n)` pins the bridge at `x_n` at the times `t_n` `(batch,)` instead of `xT` at T: then `t` is `t_n`
+    times a draw from (0, 1], and the loss a mean over the times below `t_n`. With `t` given, 1/density is 1.
     """
     if not isinstance(bridge, Bridge):
         raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
@@ -112,9 +123,20 @@ def denoise(model: Callable, x_t: Tensor, t: Tensor, xT: Tensor, label: Tensor |
     return xhat0
 
 
-def bridge_matching_loss(model: Callable, bridge: Bridge, x0: Tensor, xT: Tensor, t: Tensor | float | None = None, *,
-                         weight: Weight = "plain", times: str = "uniform", z: Tensor | None = None,
-                         label: Tensor | None = None, generator=None, anchor: Anchor | None = None) -> Tensor:  # fmt: skip
+def bridge_matching_loss(
+    model: Callable,
+    bridge: Bridge,
+    x0: Tensor,
+    xT: Tensor,
+    t: Tensor | float | None = None,
+    *,
+    weight: Weight = "plain",
+    times: str = "uniform",
+    z: Tensor | None = None,
+    label: Tensor | None = None,
+    generator=None,
+    anchor: Anchor | None = None,
+) -> Tensor:
     """`E lambda(t) |model(x_t, t, xT) - x0|²`, a mean over batch and elements (IBMD eq. 7).
 
     `x0`, `xT`: `(batch, ...)`, one shape. `t`: `(batch,)` or a number in [0, 1]; drawn if None, by the density that
@@ -129,8 +151,12 @@ def bridge_matching_loss(model: Callable, bridge: Bridge, x0: Tensor, xT: Tensor
 
 def known(options: dict[str, object], *takers: Callable) -> None:
     """Refuse options that none of `takers` has as a keyword; a near miss is answered with the nearest one."""
-    names = [name for taker in takers for name, one in inspect.signature(taker).parameters.items()
-             if one.kind is inspect.Parameter.KEYWORD_ONLY]  # fmt: skip
+    names = [
+        name
+        for taker in takers
+        for name, one in inspect.signature(taker).parameters.items()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
     for name in options:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
@@ -147,9 +173,22 @@ def _check_pairs(batch: object) -> None:
     check.finite(batch[0], "x0"), check.finite(batch[1], "xT")
 
 
-def train(model: nn.Module, bridge: Bridge, pairs: object, *, steps: int = 2000, lr: float = 1e-3, weight: Weight = "plain",
-          times: str = "uniform", seed: int = 0, accumulate: int = 1, folder: Path | str | None = None, every: int = 500,
-          progress: bool = True, **options) -> tuple[nn.Module, History]:  # fmt: skip
+def train(
+    model: nn.Module,
+    bridge: Bridge,
+    pairs: object,
+    *,
+    steps: int = 2000,
+    lr: float = 1e-3,
+    weight: Weight = "plain",
+    times: str = "uniform",
+    seed: int = 0,
+    accumulate: int = 1,
+    folder: Path | str | None = None,
+    every: int = 500,
+    progress: bool = True,
+    **options,
+) -> tuple[nn.Module, History]:
     """Train a denoiser by bridge matching; `(model, history)`, the model with its averaged parameters.
 
     `pairs`: an iterable of `(x0, xT)` or `(x0, xT, label)`, best a `training.Batches`. `folder`: where to save every
@@ -168,12 +207,12 @@ def train(model: nn.Module, bridge: Bridge, pairs: object, *, steps: int = 2000,
         def loss(part: tuple[int, int, int]) -> Tensor:
             x0, xT, *label = (v[part[0] : part[1]] for v in batch)
             draws = Draws.at(seed, step, rows=part, device=learner.device)
-            return bridge_matching_loss(model, bridge, x0, xT, weight=weight, times=times, generator=draws,
-                                        label=label[0] if label else None)  # fmt: skip
+            return bridge_matching_loss(
+                model, bridge, x0, xT, weight=weight, times=times, generator=draws, label=label[0] if label else None
+            )
 
         return {"loss": learner.update([lambda p=p: loss(p) for p in parts(len(batch[0]), accumulate)], step)}
 
     model.train()
-    for history in loop({"model": learner}, body, steps, folder=folder, every=every, progress=progress, title="teacher"):
-        pass
+    *_, history = loop({"model": learner}, body, steps, folder=folder, every=every, progress=progress, title="teacher")
     return learner.finish().eval(), history

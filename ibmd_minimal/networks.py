@@ -134,7 +134,7 @@ class Denoiser(nn.Module):
         """Where `t = T`: `xT + sigma z`, said to stand at the time of the head start."""
         time, sigma = self.head_start
         first = t == 1
-        return x_t + expand(sigma * first, x_t) * z, torch.where(first, torch.full_like(t, time), t)
+        return x_t + expand(sigma * first.double(), x_t) * z, torch.where(first, torch.full_like(t, time), t)
 
     def _refuse(self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> None:
         self._refuse_shape(check.tensor(x_t, "x_t"))
@@ -192,9 +192,9 @@ class Denoiser(nn.Module):
                 f"this network has {self.noise_channels} noise channels; wanted as many, got {noise_channels}"
             )
         changed = {"noise_channels": noise_channels, "head_start": head_start}
-        student = type(self)(self.bridge, **(self.arguments | changed))
+        student = type(self)(self.bridge, **(self.arguments | changed)).to(self.last.weight)
         student.load_state_dict(self.state_dict(), strict=noise_channels == self.noise_channels)
-        return student.to(self.last.weight)
+        return student
 
     def spec(self) -> dict:
         """What :func:`network_from` rebuilds this network from, its weights apart, ready for JSON."""

@@ -24,9 +24,9 @@ from .samplers import sample
 from .students import Student, student_from
 from .training import Batches
 
-POINTS, DRAWS = 1000, 10
+POINTS, DRAWS, FLOOR_DRAWS = 1000, 10, 40
 TEACHER = {"steps": 1000, "lr": 5e-3, "ema": 0.99}
-STUDENT = {"steps": 1200, "fake_steps": 3, "lr": 2e-3, "fake_lr": 4e-3, "betas": (0.0, 0.99), "ema": 0.99}
+STUDENT = {"steps": 1000, "fake_steps": 3, "lr": 2e-3, "fake_lr": 4e-3, "betas": (0.0, 0.99), "ema": 0.99}
 """What was found to work, over seeds: see the options of `matching.train` and `inverse.distill`."""
 
 
@@ -119,7 +119,10 @@ def _timed(restore: Callable[[Tensor], Tensor], xT: Tensor) -> tuple[Tensor, flo
 
 @torch.no_grad()
 def plane_report(teacher: MLP, student: Student, nfes: Sequence[int] = (1, 5, 20, 100), seed: int = 0) -> PlaneReport:
-    """Measure both on points that neither was trained on: 10 draws of 1,000; deterministic but for the seconds."""
+    """Measure both on points that neither was trained on: 10 draws of 1,000; deterministic but for the seconds.
+
+    The floor, by which all is judged and whose draws differ by a third, is a mean over 40 draws.
+    """
     coupling, bridge = EightGaussians(), plane_bridge()
     x0, xT = coupling.sample(POINTS * DRAWS, Draws.at(seed, 1, stream=7))
     generator = torch.Generator().manual_seed(seed)
@@ -129,7 +132,8 @@ def plane_report(teacher: MLP, student: Student, nfes: Sequence[int] = (1, 5, 20
     for who, nfe, restore in runs:
         found, seconds = _timed(restore, xT)
         rows.append(Measured(who, nfe, *mean_wasserstein2(found, x0, POINTS), seconds))
-    floor = mean_wasserstein2(coupling.data(POINTS * DRAWS, Draws.at(seed, 2, stream=7)), x0, POINTS)
+    real = [coupling.data(POINTS * FLOOR_DRAWS, Draws.at(seed, k, stream=7)) for k in (2, 3)]
+    floor = mean_wasserstein2(*real, POINTS)
     return PlaneReport(*floor, tuple(rows), *yardsticks(teacher, student, x0, xT, generator))
 
 
@@ -155,7 +159,7 @@ def plane_figure_data(
     """What `plotting.plane_figure` draws: data, the teacher's paths, the student's jumps from the same `xT`, its
     samples."""
     coupling = EightGaussians()
-    x0, xT = coupling.sample(1500, Draws.at(seed, 3, stream=7))
+    x0, xT = coupling.sample(1500, Draws.at(seed, 4, stream=7))
     generator = torch.Generator().manual_seed(seed)
     path = sample(teacher, plane_bridge(), xT[:40], nfe, generator=generator, return_path=True).path
     samples = student(xT, generator=generator)

@@ -1,13 +1,14 @@
 """Students: a network that jumps from the source to the data, in one step or a few.
 
 A one-step student is `x0 = G(xT, z)`, the network's pass at `t = T`. A student of N steps goes down the times
-`T = t_N > ... > t_1 > 0`: at each it jumps to a guess of `x0` and, but for the last, is put back to the next time by the
-bridge.
+`T = t_N > ... > t_1 > 0`: at each it jumps to a guess of `x0` and, but for the last, is put back to the next time by
+the bridge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,11 @@ class ByLabel(Bridge):
         def pick(values: Callable[[Bridge, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             return lambda t: torch.stack([values(one, t) for one in bridges]).gather(0, label[None])[0]
 
-        schedules = {"alpha": pick(lambda one, t: one.alpha(t)), "rho2": pick(lambda one, t: one.rho2(t)),
-                     "clock_inverse": pick(lambda one, u: one.time_at(u))}  # fmt: skip
+        schedules = {
+            "alpha": pick(lambda one, t: one.alpha(t)),
+            "rho2": pick(lambda one, t: one.rho2(t)),
+            "clock_inverse": pick(lambda one, u: one.time_at(u)),
+        }
         for name, value in schedules.items():
             object.__setattr__(self, name, value)
 
@@ -39,7 +43,7 @@ def put_back(bridge: Bridge, x0: Tensor, x_n: Tensor, s: Tensor, t_n: Tensor, ge
 
 def _descending(times: Sequence[float]) -> tuple[float, ...]:
     times = [check.fraction(t, "times") for t in times]
-    if not times or times[0] != 1 or times[-1] <= 0 or any(t <= s for t, s in zip(times, times[1:])):
+    if not times or times[0] != 1 or times[-1] <= 0 or any(t <= s for t, s in pairwise(times)):
         raise ValueError(f"times are {times}; wanted 1.0 first, then descending, all above 0")
     return tuple(times)
 
@@ -47,10 +51,10 @@ def _descending(times: Sequence[float]) -> tuple[float, ...]:
 class Student(nn.Module):
     """A generator `x0 = student(xT)` of `len(times)` network passes.
 
-    `network`: called `network(x_t, t, xT)`, with `z=` if its attribute `noise_channels` is not 0 and `label=` if a label
-    is given; `network.noise_shape(x)` is the shape of `z`. `times`: descending from 1, within (0, 1]; `(1.0,)` is the
-    one-step student. More steps need the `bridge` that puts a sample back between them, or a list of bridges, one for
-    each label.
+    `network`: called `network(x_t, t, xT)`, with `z=` if its attribute `noise_channels` is not 0 and `label=` if a
+    label is given; `network.noise_shape(x)` is the shape of `z`. `times`: descending from 1, within (0, 1]: `(1.0,)`
+    is the one-step student. More steps need the `bridge` that puts a sample back between them, or a list of bridges,
+    one for each label.
 
     `anchor` says where an intermediate point is pinned, in training and in use (IBMD appendix B):
     "x_t": `x_s ~ q(x_s | x0, x_{t_n})`, each step distils the bridge below `t_n`; right for every teacher.
@@ -58,14 +62,20 @@ class Student(nn.Module):
     unconditional one's `x_{t_n}` says less about `x0` than the pair `(x_{t_n}, xT)` does. `distill` refuses it there.
 
     What an ideal student reaches: the law of `(x0, xT)` of the *data*, except that of an unconditional teacher with
-    several steps. There each step has the data's law of `(x0, x_{t_n})`, each draws `x0 ~ p(x0 | x_{t_n})`, and the chain
-    forgets a part of the pairing: end to end it is `exact.GaussianCoupling.few_step_coupling`, the data's coupling for
-    one step, the teacher's own process for infinitely many; the law of `x0` is the data's for any number. (A network
-    that also looks at `xT`, under an unconditional teacher, leaves the pairing open: nothing in the loss asks for it.)
+    several steps. There each step has the data's law of `(x0, x_{t_n})`, each draws `x0 ~ p(x0 | x_{t_n})`, and the
+    chain forgets a part of the pairing: end to end it is `exact.GaussianCoupling.few_step_coupling`, the data's
+    coupling for one step, the teacher's own process for infinitely many; the law of `x0` is the data's for any number.
+    (A network that also looks at `xT`, under an unconditional teacher, leaves the pairing open: nothing in the loss
+    asks for it.)
     """
 
-    def __init__(self, network: nn.Module, bridge: Bridge | Sequence[Bridge] | None = None,
-                 times: Sequence[float] = (1.0,), anchor: str = "x_t"):  # fmt: skip
+    def __init__(
+        self,
+        network: nn.Module,
+        bridge: Bridge | Sequence[Bridge] | None = None,
+        times: Sequence[float] = (1.0,),
+        anchor: str = "x_t",
+    ):
         super().__init__()
         check.callable_(network, "network", "a module called as network(x_t, t, xT)")
         self.bridges = tuple(bridge) if isinstance(bridge, Sequence) else () if bridge is None else (bridge,)
@@ -74,7 +84,9 @@ class Student(nn.Module):
                 raise TypeError(f"bridge is a {type(one).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
         self.network, self.bridge, self.times = network, bridge, _descending(times)
         if len(self.times) > 1 and not self.bridges:
-            raise ValueError(f"a student of {self.nfe} steps has no bridge; wanted the one that puts it back between steps")
+            raise ValueError(
+                f"a student of {self.nfe} steps has no bridge; wanted the one that puts it back in between"
+            )
         self.anchor = check.choice(anchor, "anchor", ANCHORS)
 
     @property
@@ -82,20 +94,27 @@ class Student(nn.Module):
         """Network passes for one sample."""
         return len(self.times)
 
-    def jump(self, x_t: Tensor, t: Tensor, xT: Tensor, label: Tensor | None = None, generator=None, z: Tensor | None = None):
+    def jump(
+        self, x_t: Tensor, t: Tensor, xT: Tensor, label: Tensor | None = None, generator=None, z: Tensor | None = None
+    ):
         """The guess of `x0` from `x_t` at the times `t` `(batch,)`: one network pass; `z` drawn if None."""
         extra = {} if label is None else {"label": label}
         shape = self.network.noise_shape(x_t) if getattr(self.network, "noise_channels", 0) else None
         if z is not None and (shape is None or tuple(z.shape) != tuple(shape)):
-            raise ValueError(f"z has shape {tuple(z.shape)}; wanted {tuple(shape) if shape else 'none: the network takes no z'}")
+            wanted = tuple(shape) if shape else "none, the network takes no z"
+            raise ValueError(f"z has shape {tuple(z.shape)}; wanted {wanted}")
         if shape is not None:
             extra["z"] = normal(shape, like=x_t, generator=generator) if z is None else z
         return self.network(x_t, t.to(torch.promote_types(x_t.dtype, torch.float32)), xT, **extra)
 
-    def move(self, x0: Tensor, x_t: Tensor, xT: Tensor, s: Tensor, t: Tensor, generator=None, label: Tensor | None = None):
+    def move(
+        self, x0: Tensor, x_t: Tensor, xT: Tensor, s: Tensor, t: Tensor, generator=None, label: Tensor | None = None
+    ):
         """The next point at the times `s`, put back from `x_t` at `t` or from `xT`, as the anchor says."""
         if len(self.bridges) > 1 and label is None:
-            raise ValueError(f"label is None; wanted (batch,) whole numbers, the student has {len(self.bridges)} bridges")
+            raise ValueError(
+                f"label is None; wanted (batch,) whole numbers: the student has {len(self.bridges)} bridges"
+            )
         bridge = self.bridges[0] if len(self.bridges) == 1 else ByLabel(self.bridges, label)
         pinned, end = (x_t, t) if self.anchor == "x_t" else (xT, torch.ones_like(t))
         return put_back(bridge, x0, pinned, s, end, generator)
@@ -115,14 +134,13 @@ class Student(nn.Module):
     def forward(self, xT: Tensor, label: Tensor | None = None, generator=None, z: Tensor | None = None) -> Tensor:
         """`x0 = G(xT, z)`, of the shape of `xT` `(batch, ...)`, by `nfe` passes of the network.
 
-        `label`: `(batch,)` whole numbers, for a student of several teachers. `z`: noise of the first step, drawn if None.
+        `label`: `(batch,)` whole numbers, for a student of several teachers. `z`: noise of the first step, drawn if
+        None.
         """
         check.tensor(xT, "xT")
         if label is not None and tuple(getattr(label, "shape", ())) != (len(xT),):
-            raise ValueError(f"label has shape {tuple(getattr(label, 'shape', ()))}; wanted ({len(xT)},), one for each xT")
-        for _, _, x0 in self.steps(xT, label, generator, z):
-            pass
-        return x0
+            raise ValueError(f"label has shape {tuple(getattr(label, 'shape', ()))}; wanted ({len(xT)},), one per xT")
+        return list(self.steps(xT, label, generator, z))[-1][-1]
 
     @torch.no_grad()
     def start(self, xT: Tensor, label: Tensor | None = None, generator=None) -> tuple[Tensor, Tensor]:
@@ -145,13 +163,19 @@ class Student(nn.Module):
         return x_n, t_n
 
 
-def student_from(teacher: nn.Module, bridge: Bridge | None = None, times: Sequence[float] = (1.0,), anchor: str = "x_t",
-                 noise_channels: int | None = None, head_start: Sequence[float] | None = None) -> Student:  # fmt: skip
+def student_from(
+    teacher: nn.Module,
+    bridge: Bridge | None = None,
+    times: Sequence[float] = (1.0,),
+    anchor: str = "x_t",
+    noise_channels: int | None = None,
+    head_start: Sequence[float] | None = None,
+) -> Student:
     """A student that starts as its teacher: same weights, and noise inputs whose layers are zero.
 
     `teacher`: a network of this library (`MLP`, `UNet`). `noise_channels`: as many as the data has if None, 0 for none.
     `head_start`: `(time, sigma)`, see :meth:`networks.Denoiser.as_student`.
     """
     if not hasattr(teacher, "as_student"):
-        raise TypeError(f"the teacher is a {type(teacher).__name__}; wanted an MLP or a UNet, or build a Student by hand")
+        raise TypeError(f"the teacher is a {type(teacher).__name__}; wanted an MLP or a UNet, or a Student by hand")
     return Student(teacher.as_student(noise_channels, head_start), bridge, times, anchor)

@@ -86,7 +86,7 @@ def test_the_objective_at_the_exact_phi_is_the_weighted_path_divergence(dim, n, 
         dict(swap=True),
         dict(look=brownian(5.0)),
         dict(look=ve(2.0)),
-        dict(t=0.5),
+        dict(t=0.9),
     ],
     ids=str,
 )
@@ -133,13 +133,13 @@ def flat_gradient(value: Tensor, student: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(student.parameters()))])
 
 
-def gradients(student, data, bridge, conditional, n, **options) -> list[Tensor]:
+def gradients(student, data, bridge, conditional, n, chunks=2 * CHUNKS, **options) -> list[Tensor]:
     """The loss's gradient at the exact phi, held fixed, chunk by chunk."""
     with torch.no_grad():
         fake = student.coupling(data).denoiser(bridge, conditional)
     teacher, generator, found = data.denoiser(bridge, conditional), seeded(1), []
-    for _ in range(2 * CHUNKS):
-        xT = data.sample(n // CHUNKS // 2, generator)[1]
+    for _ in range(chunks):
+        xT = data.sample(n // chunks, generator)[1]
         loss = student_loss(teacher, fake, bridge, student(xT, generator), xT, generator=generator, **options)
         found.append(flat_gradient(loss, student))
     return found
@@ -164,7 +164,7 @@ def test_the_full_gradient_is_that_of_the_closed_form(bridge, conditional, weigh
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(alpha=1.0), dict(alpha=0.3), dict(gradient="detached"), dict(weight="soft"), dict(t=0.5)], ids=str
+    "wrong", [dict(alpha=1.0), dict(alpha=0.0), dict(gradient="detached"), dict(weight="soft"), dict(t=0.5)], ids=str
 )
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_wrong_gradient_is_told_apart(conditional, wrong):
@@ -187,11 +187,11 @@ def test_the_detached_gradient_of_a_conditional_teacher_is_that_of_the_noised_kl
 def test_alpha_cancels_on_the_detached_path_and_only_there(conditional):
     student, (_, data) = LinearStudent(), pair(2, shift=0.3)
     exact, sid = (
-        gradients(student, data, vp(), conditional, 3_200, gradient="detached", alpha=alpha)[0] for alpha in (0.5, 1.2)
+        gradients(student, data, vp(), conditional, 500, 1, gradient="detached", alpha=alpha)[0] for alpha in (0.5, 1.2)
     )
     assert torch.allclose(exact, sid, rtol=1e-10, atol=1e-12)
-    exact, sid = (gradients(student, data, vp(), conditional, 3_200, alpha=alpha)[0] for alpha in (0.5, 1.2))
-    assert (exact - sid).abs().max() > 0.1 * exact.abs().max()
+    exact, sid = (gradients(student, data, vp(), conditional, 500, 1, alpha=alpha)[0] for alpha in (0.5, 1.2))
+    assert (exact - sid).abs().max() > 0.02 * exact.abs().max()
 
 
 def curl(gradient: str, conditional: bool, step: float = 0.02) -> tuple[float, float]:
@@ -544,7 +544,7 @@ WRONG = [
     (dict(ema=1.5), ValueError, "ema is 1.5"),
     (dict(alpha=-1), ValueError, "alpha is -1"),
     (dict(gradient="ful"), ValueError, "did you mean 'full'"),
-    (dict(times="unifrom"), ValueError, "did you mean 'uniform'"),
+    (dict(times="uniforms"), ValueError, "did you mean 'uniform'"),
     (dict(weight="plane"), ValueError, "did you mean 'plain'"),
     (dict(weight=lambda t: t[None]), ValueError, "one per time"),
     (dict(stpes=3), TypeError, "did you mean 'steps'"),

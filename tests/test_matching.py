@@ -61,7 +61,7 @@ def test_a_weight_may_be_any_callable_of_the_times():
 @pytest.mark.parametrize("times", TIMES)
 def test_dividing_by_the_density_makes_every_way_of_drawing_times_the_same_mean(times, bridge):
     t, over = draw_times(times, bridge, 100_000, X0, seeded(1))
-    assert 0 < float(t.min()) and float(t.max()) <= 1
+    assert float(t.min()) > 0 and float(t.max()) <= 1
     for value, wanted in ((t**2, 1 / 3), (torch.cos(3 * t), torch.sin(torch.tensor(3.0)) / 3)):
         values = value * over
         assert abs(float(values.mean()) - float(wanted)) < 4 * float(values.std()) / 100_000**0.5
@@ -139,7 +139,7 @@ def slope_at(model: Nearby, bridge, **options) -> float:
 
 
 @pytest.mark.parametrize(
-    "options", [dict(), dict(weight="soft", times="early"), dict(weight="noise", times="clock")], ids=str
+    "options", [dict(), dict(weight="soft", times="early"), dict(weight=torch.sqrt, times="clock")], ids=str
 )
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("bridge", BRIDGES[:3], ids=family)

@@ -113,7 +113,7 @@ def third_party(tree: ast.AST) -> set[str]:
 
 PRIVATE = {"_checks", "_random", "_files", "_quadrature"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
-CORE = {"gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
+CORE = {"tasks", "gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
 NETWORKS = {"networks", "adapters"}
 ON_TOP = {"plotting", "widgets", "exercises"}
 ENTRY = {"__main__", "demo"}
