@@ -190,7 +190,7 @@ class Learner:
     def _backward(self, loss: Callable[[], Tensor], of: int) -> Tensor:
         with self.context:
             value = loss() / of
-        value.backward()
+        value.backward(inputs=self.parameters)
         return value.detach()
 
     def _clipped(self) -> float:

@@ -210,7 +210,7 @@ def test_unknown_names_and_splits_are_refused():
     with pytest.raises(ValueError, match="bsds500, photos"):
         im.load("bsds50")
     with pytest.raises(ValueError, match="did you mean 'train'"):
-        im.load("photos", "trian")
+        im.load("photos", "trian")  # codespell:ignore
 
 
 @needs_bsds

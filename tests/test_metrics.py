@@ -325,7 +325,7 @@ def test_bad_input_is_refused_in_one_sentence(call, error, match):
 
 def test_calibrate_refuses_unknown_damage(sight):
     with pytest.raises(ValueError, match="did you mean 'blur'"):
-        metrics.calibrate(*sight, {"blurr": (1.0,)})
+        metrics.calibrate(*sight, {"blurr": (1.0,)})  # codespell:ignore
 
 
 def test_inception_never_downloads_and_says_what_is_missing(tmp_path):

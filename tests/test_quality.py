@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from ibmd_minimal.plane import PlaneReport, distill_plane_student, plane_report, train_plane_teacher
@@ -23,6 +25,13 @@ def test_the_teacher_samples_the_data_in_a_hundred_steps_and_not_in_one(report):
 
 def test_the_student_samples_the_data_in_one_step(report):
     assert report.distance("student", 1) <= 1.5 * max(report.distance("teacher", 100), report.floor)
+
+
+def test_the_samples_are_eight_clusters_and_not_a_ring(report):
+    # Two standard deviations hold 0.865 of the data, and of points evenly on the circle eight arcs of 0.6 each way.
+    ring = 8 * 2 * 2 * math.asin(0.6 / (2 * 2.8)) / (2 * math.pi)
+    assert report.row("teacher", 100).inside > (0.865 + ring) / 2
+    assert report.row("student", 1).inside > ring + 0.02  # four standard errors of 10,000 points
 
 
 def test_the_students_variance_is_the_teachers_squared_error_at_nfe_1(report):

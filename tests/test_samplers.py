@@ -353,7 +353,7 @@ XT = torch.randn(4, 1)
         (ValueError, "did you mean 'posterior'", {"method": "posterio"}),
         (ValueError, "nfe is 0", {"nfe": 0}),
         (TypeError, "nfe is 2.5", {"nfe": 2.5}),
-        (ValueError, "did you mean 'uniform'", {"grid": "unifrom"}),
+        (ValueError, "did you mean 'uniform'", {"grid": "unifrom"}),  # codespell:ignore
         (ValueError, "wanted 4 floats", {"grid": torch.linspace(1, 0, 5)}),
         (ValueError, "wanted 1 down to 0", {"grid": torch.linspace(0, 1, 4)}),
         (ValueError, "wanted 1 down to 0", {"grid": torch.tensor([1.0, 0.2, 0.5, 0.0])}),

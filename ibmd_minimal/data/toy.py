@@ -41,7 +41,7 @@ class EightGaussians(ToyCoupling):
     """Eight normal laws of standard deviation `std`, equally likely, evenly on a circle of `radius`."""
 
     radius: float = 2.8
-    std: float = 0.2
+    std: float = 0.3
 
     def __post_init__(self) -> None:
         check.positive(self.radius, "radius")
@@ -97,7 +97,7 @@ TOYS: dict[str, type[ToyCoupling]] = {"eight-gaussians": EightGaussians, "moons"
 
 
 def toy(name: str, **parameters: float) -> ToyCoupling:
-    """The coupling called `name`, with parameters of its own: `toy("eight-gaussians", radius=2.8, std=0.2)`.
+    """The coupling called `name`, with parameters of its own: `toy("eight-gaussians", radius=2.8, std=0.3)`.
 
     ValueError for an unknown name (with the nearest one), an unknown parameter, or one that is not positive.
     """
