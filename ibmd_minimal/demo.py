@@ -27,7 +27,7 @@ def plane_part(out: Path, seed: int) -> None:
     student = distill_plane_student(teacher, seed=seed)
     report = plane_report(teacher, student, seed=seed)
     print(report.text())
-    plane_figure(*plane_figure_data(teacher, student, seed)).savefig(out / "plane.png")
+    plane_figure(*plane_figure_data(teacher, student, seed)).savefig(out / "plane.jpg", pil_kwargs={"quality": 90})
 
 
 def photograph() -> Tensor:
@@ -61,7 +61,7 @@ def photo_part(out: Path, seed: int) -> None:
     ]
     print(table(rows, ("256x256 photograph", "PSNR dB", "seconds")))
     figure = photo_figure([image for _, image, _ in found], [what for what, _, _ in found], detail=(40, 70, 72))
-    figure.savefig(out / "photograph.png")
+    figure.savefig(out / "photograph.jpg", pil_kwargs={"quality": 90})
 
 
 def run(out: Path, seed: int = 0) -> None:

@@ -27,15 +27,14 @@ WEIGHTS: dict[str, Callable[[Bridge, Tensor], Tensor]] = {
     "path_kl": lambda bridge, t: derivative(bridge.rho2, t) / (2 * bridge.rho2(t) ** 2),
     "noise": lambda bridge, t: 1 / (bridge.alpha(t) ** 2 * bridge.rho2(t)),
     "soft": lambda bridge, t: 1 / (t + 0.05),
-    "ends": lambda bridge, t: 1 / (t + 0.05) + 1 / (1.05 - t),
     "late": lambda bridge, t: 10 ** (1 - t),
 }
 """Weights of the squared error by name, functions of the bridge and t.
 
 `plain`: 1. `path_kl`: g²/(2 alpha² rho⁴), with which the divergence is the KL of two path measures. `noise`:
-1/(alpha rho)², I2SB's loss on its noise target. `soft`: 1/(t + 0.05). `ends`: the same and 1/(1.05 - t), for fine
-detail and for the pairing. `late`: 10^(1 - t), heavy late in sampling, a factor in the released DDBM students'
-weight. Any other is a callable of t, DDBM's 1/c_out² among them: `lambda t: network.precondition(t)[1] ** -2`.
+1/(alpha rho)², I2SB's loss on its noise target. `soft`: 1/(t + 0.05). `late`: 10^(1 - t), heavy late in sampling, a
+factor in the released DDBM students' weight. Any other is a callable of t, DDBM's 1/c_out² among them: `lambda t:
+network.precondition(t)[1] ** -2`.
 """
 
 

@@ -27,17 +27,17 @@ from .training import Batches
 POINTS, DRAWS, FLOOR_DRAWS = 1000, 10, 40
 TEACHER = {"steps": 1000, "weight": "soft", "lr": 5e-3, "ema": 0.99}
 STUDENT = {
-    "steps": 1200,
-    "weight": "ends",
+    "steps": 1100,
+    "weight": "soft",
     "fake_steps": 3,
-    "fake_warmup": 50,
-    "lr": 2e-3,
-    "fake_lr": 4e-3,
+    "fake_warmup": 100,
+    "lr": 1.5e-3,
+    "fake_lr": 5e-3,
     "betas": (0.0, 0.99),
-    "fake_betas": (0.5, 0.99),
-    "ema": 0.99,
+    "fake_betas": (0.9, 0.99),
+    "ema": 0.995,
 }
-HEAD_START = (0.7, 3.6)
+HEAD_START = (0.9, 9.0)
 """What was found to work, over seeds: see the options of `matching.train` and `inverse.distill`."""
 
 

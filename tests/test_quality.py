@@ -31,7 +31,7 @@ def test_the_samples_are_eight_clusters_and_not_a_ring(report):
     # Two standard deviations hold 0.865 of the data, and of points evenly on the circle eight arcs of 0.6 each way.
     ring = 8 * 2 * 2 * math.asin(0.6 / (2 * 2.8)) / (2 * math.pi)
     assert report.row("teacher", 100).inside > (0.865 + ring) / 2
-    assert report.row("student", 1).inside > ring + 0.02  # four standard errors of 10,000 points
+    assert report.row("student", 1).inside > (0.865 + ring) / 2
 
 
 def test_the_students_variance_is_the_teachers_squared_error_at_nfe_1(report):
@@ -39,6 +39,7 @@ def test_the_students_variance_is_the_teachers_squared_error_at_nfe_1(report):
 
 
 def test_the_mean_of_the_students_samples_is_the_teachers_single_step(report):
-    # The gap is already free of the noise of 64 draws; what is left is the student's bias, squared. One hundredth of
-    # the variance is a bias of a tenth of the spread of its samples.
-    assert report.mean_gap <= 0.01 * report.teacher_error
+    # The gap is already free of the noise of 64 draws; what is left is the student's bias, squared. A sampler that
+    # keeps the teacher's own pairing has a gap as large as the variance; one twentieth of it is a bias of a fifth of
+    # the spread.
+    assert report.mean_gap <= 0.05 * report.teacher_error
