@@ -158,7 +158,7 @@ def restore_files(
         start = time.perf_counter()
         image = restore(xT.to(device))[0].cpu()
         seconds = time.perf_counter() - start
-        target = _write(free_name(Path(out), path, written), image)
+        target = write_image(free_name(Path(out), path, written), image)
         yield Restored(path, target, taken, (image.shape[-1], image.shape[-2]), passes, seconds)
 
 
@@ -185,15 +185,6 @@ def _found(paths: str | Path | Iterable[str | Path]) -> tuple[list[Path], list[s
     if not files and not problems:
         raise ValueError("no paths given; wanted image files or folders of images")
     return list(dict.fromkeys(files)), problems
-
-
-def _write(target: Path, image: Tensor) -> Path:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return write_image(target, image)
-    except OSError as problem:
-        wanted = "wanted a folder with room in it"
-        raise OSError(problem.errno, f"{target} cannot be written ({problem.strerror or problem}); {wanted}") from None
 
 
 def free_name(out: Path, path: Path, written: set[Path]) -> Path:

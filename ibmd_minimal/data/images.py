@@ -6,6 +6,7 @@ width)` float32 in [-1, 1]. :func:`to_float` and :func:`to_uint8` lead from one 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import secrets
@@ -127,13 +128,15 @@ def write_image(path: str | Path, image: Tensor) -> Path:
     pixels = Image.fromarray(rearrange(image.cpu(), "c h w -> h w c").numpy())
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         pixels.save(partial, format=WRITTEN[path.suffix.lower()], quality=95)
         os.replace(partial, path)
     except OSError as problem:
-        wanted = "wanted a folder that can be written and has room; what stood there is untouched"
+        wanted = "wanted a folder with room in it; what stood there is untouched"
         raise OSError(problem.errno, f"{path} cannot be written ({problem.strerror or problem}); {wanted}") from problem
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
