@@ -164,7 +164,9 @@ class Learner:
             raise ValueError(f"{type(module).__name__} has no parameters to train; wanted a module with some")
         share(module)
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
-        self.optimiser = torch.optim.AdamW(self.parameters, lr, betas, weight_decay=weight_decay, fused=fused)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr, tuple(map(float, betas)), weight_decay=weight_decay, fused=fused
+        )
         self.average = [p.detach().clone() for p in self.parameters] if self.decay else []
         self.device = self.parameters[0].device
         self.context = autocast(self.device, precision)

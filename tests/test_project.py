@@ -96,7 +96,8 @@ def test_conda_environment_has_the_same_packages_and_ranges():
 
 def test_imports_of_the_library_are_declared():
     declared = set(requirements(PROJECT["dependencies"]))
-    distributions = {"skimage": "scikit-image", "PIL": "pillow", "ot": "pot", "IPython": "jupyterlab", "matplotlib_inline": "matplotlib-inline"}
+    distributions = {"skimage": "scikit-image", "PIL": "pillow", "ot": "pot", "IPython": "jupyterlab"}
+    distributions |= {"matplotlib_inline": "matplotlib-inline"}
     for path in (ROOT / "ibmd_minimal").rglob("*.py"):
         for top in third_party(ast.parse(path.read_text(encoding="utf-8"))):
             assert distributions.get(top, top) in declared, f"{named(path)} imports {top}, which pyproject.toml lacks"
