@@ -42,7 +42,7 @@ unit: $(STAMP)
 chapters notebooks: export IPYKERNEL_CELL_NAME = <cell>
 
 chapters: $(STAMP)
-	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-cell-timeout=120 \
+	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-cell-timeout=300 \
 		--nbval-sanitize-with=sanitize.cfg -p no:cacheprovider
 
 lab: export JUPYTER_PREFER_ENV_PATH = 1
