@@ -83,10 +83,10 @@ def load_run(folder: Path | str, learners: dict[str, Learner], recipe: dict | No
         return 0, []
     try:
         run = json.loads((folder / "run.json").read_text())
-        _same_recipe(run.get("recipe"), recipe)
         tensors = _read(folder / run["tensors"])
         step, history = int(run["step"]), list(run["history"])
         _fit(tensors, learners)
+        _same_recipe(run.get("recipe"), recipe)
     except Exception as problem:
         what = f"no {problem}" if isinstance(problem, KeyError) else problem
         wanted = "wanted one of this very recipe, or an empty folder"

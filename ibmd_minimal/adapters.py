@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks as check
-from .bridges import Bridge, derivative, expand
+from .bridges import Bridge, bridge_checked, derivative, expand
 
 Formula = Callable[[Bridge, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 Time = Callable[[Tensor], Tensor]
@@ -49,8 +49,7 @@ class Adapter(nn.Module):
     ):
         super().__init__()
         check.callable_(network, "network", "a callable network(x_t, t, xT)")
-        if not isinstance(bridge, Bridge):
-            raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+        bridge_checked(bridge)
         if time is not None:
             check.callable_(time, "time", "a callable from t in [0, 1] to the network's own time")
         if until is not None and not 0 < check.fraction(until, "until") < 1:

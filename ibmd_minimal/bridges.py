@@ -92,7 +92,7 @@ class Bridge:
 
     def _sample(self, x0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, z: Tensor) -> Tensor:
         a, b, c = (expand(coefficient, x0) for coefficient in self._coefficients(s, t))
-        return a * x_t + b * x0 + c * z
+        return torch.addcmul(a * x_t, b, x0).addcmul(c, z)
 
     def sample(self, x0: Tensor, xT: Tensor, t: float | Tensor, z: Tensor | None = None, generator=None) -> Tensor:
         """`x_t ~ q(x_t | x0, xT)`, the bridge's law at `t`, of the shape of `x0` and `xT` `(batch, ...)`.
@@ -204,6 +204,13 @@ class Bridge:
             below = self.clock(middle) < u
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (low + high) / 2
+
+
+def bridge_checked(bridge: object) -> Bridge:
+    """`bridge` itself if it is one, else TypeError."""
+    if not isinstance(bridge, Bridge):
+        raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+    return bridge
 
 
 def brownian(epsilon: float = 0.1) -> Bridge:

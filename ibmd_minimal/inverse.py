@@ -23,7 +23,17 @@ from torch import Tensor, nn
 from . import _checks as check
 from ._random import Draws
 from .bridges import Bridge, expand
-from .matching import TIMES, Anchor, Weight, bridge_matching_loss, denoise, known, noised, weight_at
+from .matching import (
+    TIMES,
+    Anchor,
+    Weight,
+    bridge_matching_loss,
+    denoise,
+    known,
+    named_weight,
+    noised,
+    weight_at,
+)
 from .tasks import Tasks
 from .training import Feed, History, Learner, loop, parts
 
@@ -213,9 +223,15 @@ def distillation(
         losses = [update(phi, engine.fake_step, first + k, step) for k in range(fake_steps)]
         return {"fake": losses[-1], "student": update(theta, engine.student_step, first + fake_steps, step)}
 
-    learners = {"student": theta, "fake": phi}
+    weights = weight if isinstance(weight, Sequence) and not isinstance(weight, str) else [weight]
+    recipe = dict(seed=seed, sources=getattr(sources, "seed", None), weight=[named_weight(w) for w in weights])
+    recipe |= dict(fake_steps=fake_steps, fake_warmup=fake_warmup, lr=lr, fake_lr=fake_lr, times=times)
+    recipe |= dict(
+        gradient=gradient, alpha=alpha, ema=ema, betas=betas, fake_betas=fake_betas, clip=clip, warmup=warmup
+    )
+    saving = dict(folder=folder, every=every, recipe=recipe)
     with evaluated(*engine.teachers):
-        for history in loop(learners, body, steps, folder=folder, every=every, progress=progress, title="student"):
+        for history in loop({"student": theta, "fake": phi}, body, steps, **saving, progress=progress, title="student"):
             yield theta, history
 
 
@@ -249,7 +265,8 @@ def distill(teacher, bridge: Bridge | Sequence[Bridge], student: nn.Module, sour
     Options, besides those of :func:`student_loss` (weight, times, gradient, alpha): `fake`, the student's own bridge, a
     copy of the teacher if None; `steps` updates of the student, `fake_steps` of the fake before each, `fake_warmup`
     more before the first; `lr`, `fake_lr`, `betas`, `fake_betas`, `clip`, `warmup`, `cosine`; `ema` of the student;
-    `seed`; `accumulate`; `folder` and `every` for checkpoints; `precision`; `progress`.
+    `seed`; `accumulate`; `folder` and `every` for checkpoints, which a run of the same options resumes; `precision`;
+    `progress`.
 
     A student of several steps: a fake whose `forward` has a `t_n` is told the time that each sample jumped from. It
     needs that where the student is anchored at xT: there every step aims at the same law of `(x0, xT)`, and a fake that

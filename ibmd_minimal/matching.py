@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import _checks as check
 from ._random import Draws, normal, uniform
-from .bridges import Bridge, derivative, expand
+from .bridges import Bridge, bridge_checked, derivative, expand
 from .training import Feed, History, Learner, loop, parts
 
 Weight = str | Callable[[Tensor], Tensor]
@@ -93,8 +93,7 @@ def noised(
     `anchor = (x_n, t_n)` pins the bridge at `x_n` at the times `t_n` `(batch,)` instead of `xT` at T: then `t` is `t_n`
     times a draw from (0, 1], and the loss a mean over the times below `t_n`. With `t` given, 1/density is 1.
     """
-    if not isinstance(bridge, Bridge):
-        raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+    bridge_checked(bridge)
     check.same(x0, xT, "x0", "xT")
     end = torch.ones(len(x0), dtype=torch.float64, device=x0.device)
     pinned, t_n = (xT, end) if anchor is None else anchor
@@ -149,6 +148,15 @@ def bridge_matching_loss(
     return (expand(weight_at(weight, bridge, t) * over, x0) * error**2).mean()
 
 
+PROGRESSIVE = ("cosine", "precision")
+"""Options in which a run may differ from the saved one that it goes on from: a longer one, or on another machine."""
+
+
+def named_weight(weight: Weight) -> str:
+    """What a saved run notes of a weight: its name, or that it was a callable."""
+    return weight if isinstance(weight, str) else "a callable"
+
+
 def known(options: dict[str, object], *takers: Callable) -> None:
     """Refuse options that none of `takers` has as a keyword; a near miss is answered with the nearest one."""
     names = [
@@ -192,7 +200,8 @@ def train(
     """Train a denoiser by bridge matching; `(model, history)`, the model with its averaged parameters.
 
     `pairs`: an iterable of `(x0, xT)` or `(x0, xT, label)`, best a `training.Batches`. `folder`: where to save every
-    `every` steps and to resume from. `options` go to :class:`training.Learner` (ema, clip, warmup, cosine, precision).
+    `every` steps and to resume from: a run of the same seed, rate, weight, times and, but for PROGRESSIVE, options.
+    `options` go to :class:`training.Learner` (ema, clip, warmup, cosine, precision).
     """
     known(options, Learner.__init__)
     check.callable_(model, "model"), weight_at(weight, bridge, torch.ones(1)), check.choice(times, "times", TIMES)
@@ -214,5 +223,8 @@ def train(
         return {"loss": learner.update([lambda p=p: loss(p) for p in parts(len(batch[0]), accumulate)], step)}
 
     model.train()
-    *_, history = loop({"model": learner}, body, steps, folder=folder, every=every, progress=progress, title="teacher")
+    recipe = {"seed": seed, "pairs": getattr(pairs, "seed", None), "lr": lr, "weight": named_weight(weight)}
+    recipe |= {"times": times} | {name: value for name, value in options.items() if name not in PROGRESSIVE}
+    saving = {"folder": folder, "every": every, "recipe": recipe}
+    *_, history = loop({"model": learner}, body, steps, **saving, progress=progress, title="teacher")
     return learner.finish().eval(), history

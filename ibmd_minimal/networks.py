@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import _checks as check
-from .bridges import Bridge, bridge_from, expand
+from .bridges import Bridge, bridge_checked, bridge_from, expand
 
 
 class Precondition:
@@ -27,8 +27,7 @@ class Precondition:
     """
 
     def __init__(self, bridge: Bridge, sigma0: float, sigmaT: float, covariance: float = 0.0):
-        if not isinstance(bridge, Bridge):
-            raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+        bridge_checked(bridge)
         self.bridge = bridge
         self.sigma0, self.sigmaT = check.positive(sigma0, "sigma0"), check.positive(sigmaT, "sigmaT")
         self.covariance = float(covariance)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import _checks as check
 from ._random import normal
-from .bridges import Bridge, expand
+from .bridges import Bridge, bridge_checked, expand
 
 Denoiser = Callable[..., Tensor]
 METHODS = ("posterior", "euler-maruyama", "ode-euler", "ode-heun", "dbim")
@@ -257,8 +257,7 @@ def steps(
 def _checked(model, bridge, xT, nfe, method, eta, grid, delta, conditional) -> tuple[Tensor, float]:
     """Times and eta of a run; refuses what :func:`sample` says."""
     check.callable_(model, "model")
-    if not isinstance(bridge, Bridge):
-        raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+    bridge_checked(bridge)
     check.finite(check.tensor(xT, "xT"), "xT")
     nfe, method = check.count(nfe, "nfe"), check.choice(method, "method", METHODS)
     if eta is not None and method != "dbim":

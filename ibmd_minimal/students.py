@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import _checks as check
 from ._random import normal, uniform
-from .bridges import Bridge
+from .bridges import Bridge, bridge_checked
 
 ANCHORS = ("x_t", "xT")
 
@@ -80,8 +80,7 @@ class Student(nn.Module):
         check.callable_(network, "network", "a module called as network(x_t, t, xT)")
         self.bridges = tuple(bridge) if isinstance(bridge, Sequence) else () if bridge is None else (bridge,)
         for one in self.bridges:
-            if not isinstance(one, Bridge):
-                raise TypeError(f"bridge is a {type(one).__name__}; wanted a Bridge, for example brownian(epsilon=0.1)")
+            bridge_checked(one)
         self.network, self.bridge, self.times = network, bridge, _descending(times)
         if len(self.times) > 1 and not self.bridges:
             raise ValueError(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks as check
-from .bridges import Bridge
+from .bridges import Bridge, bridge_checked
 from .matching import Anchor, Weight, denoise, weight_at
 from .students import ByLabel, Student
 
@@ -69,8 +69,7 @@ class Tasks:
             raise ValueError(f"there are {got}; wanted one bridge and one weight for each teacher, or one for all")
         for teacher, bridge, weight in zip(self.teachers, self.bridges, self.weights):
             check.callable_(teacher, "teacher")
-            if not isinstance(bridge, Bridge):
-                raise TypeError(f"bridge is a {type(bridge).__name__}; wanted a Bridge, such as brownian(epsilon=0.1)")
+            bridge_checked(bridge)
             weight_at(weight, bridge, torch.ones(1))
 
     def _check_models(self) -> None:

@@ -133,6 +133,14 @@ def rate(step: int, lr: float, warmup: int = 0, steps: int | None = None, floor:
     return lr * scale * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
 
 
+def _betas(betas: object) -> tuple[float, float]:
+    """Adam's two decays, in [0, 1), as floats."""
+    pair = tuple(betas) if isinstance(betas, (tuple, list)) else ()
+    if len(pair) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in pair):
+        raise ValueError(f"betas is {betas!r}; wanted two numbers, 0 or more and below 1, for example (0.9, 0.999)")
+    return float(pair[0]), float(pair[1])
+
+
 class Learner:
     """A module with its optimiser (Adam), its learning rate and its moving average.
 
@@ -164,9 +172,8 @@ class Learner:
             raise ValueError(f"{type(module).__name__} has no parameters to train; wanted a module with some")
         share(module)
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr, tuple(map(float, betas)), weight_decay=weight_decay, fused=fused
-        )
+        decay = check.positive(weight_decay, "weight_decay", zero=True)
+        self.optimiser = torch.optim.AdamW(self.parameters, lr, _betas(betas), weight_decay=decay, fused=fused)
         self.average = [p.detach().clone() for p in self.parameters] if self.decay else []
         self.device = self.parameters[0].device
         self.context = autocast(self.device, precision)

@@ -169,6 +169,8 @@ TABLE = [
     ("Learner", lambda: Learner(torch.nn.ReLU(), 1e-3), ValueError, "ReLU has no parameters", "wanted"),
     ("Learner", lambda: Learner(net(), -1e-3), ValueError, "lr is -0.001", "positive"),
     ("Learner", lambda: Learner(net(), 1e-3, ema=1.5), ValueError, "ema is 1.5", "[0, 1]"),
+    ("Learner", lambda: Learner(net(), 1e-3, betas=(0.9, 1.0)), ValueError, "betas is (0.9, 1.0)", "below 1"),
+    ("Learner", lambda: Learner(net(), 1e-3, weight_decay=-1.0), ValueError, "weight_decay is -1.0", "non-negative"),
     ("Batches", lambda: Batches(3), TypeError, "make is a int", "callable"),
     ("Batches", lambda: Batches(model, -1), ValueError, "seed is -1", "0 or more"),
     ("Batches", lambda: Batches(model, "0"), TypeError, "seed is '0'", "whole number"),

@@ -365,9 +365,9 @@ def test_an_unwritable_folder_is_a_sentence(runs, tmp_path, capsys, monkeypatch)
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(os, "replace", full)
     said = refused(capsys, *common, str(tmp_path / "new"))
-    assert "a.png cannot be written (No space left on device); wanted a folder with room" in said
+    assert "a.png cannot be written (No space left on device); wanted room for" in said
     assert not list((tmp_path / "new").iterdir())
 
 

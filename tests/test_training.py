@@ -327,6 +327,23 @@ def test_a_resumed_u_net_finds_its_moments_where_its_channels_last_weights_are(t
     assert equal(resumed, whole)
 
 
+@pytest.mark.parametrize("other", [{"seed": 1}, {"lr": 1e-2}, {"weight": "soft"}, {"ema": 0.5}], ids=str)
+def test_a_saved_training_is_not_gone_on_with_by_another(tmp_path, other):
+    options = {"steps": 2, "lr": 1e-3, "folder": tmp_path, "progress": False}
+    train(fresh(0), BRIDGE, Batches(pairs), **options)
+    with pytest.raises(ValueError, match=f"cannot be resumed .its {next(iter(other))} is "):
+        train(fresh(0), BRIDGE, Batches(pairs), **options | {"steps": 3} | other)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"fake_steps": 3}, {"gradient": "detached"}], ids=str)
+def test_a_saved_distillation_is_not_gone_on_with_by_another(tmp_path, other):
+    options = {"steps": 2, "fake_steps": 1, "folder": tmp_path, "progress": False}
+    teacher = fresh(1)
+    distill(teacher, BRIDGE, student_from(fresh(0)), Batches(sources), **options)
+    with pytest.raises(ValueError, match=f"cannot be resumed .its {next(iter(other))} is "):
+        distill(teacher, BRIDGE, student_from(fresh(0)), Batches(sources), **options | {"steps": 3} | other)
+
+
 def test_a_finished_run_returns_at_once(tmp_path):
     done = run("train", folder=tmp_path, every=5)
 

@@ -6,10 +6,8 @@ width)` float32 in [-1, 1]. :func:`to_float` and :func:`to_uint8` lead from one 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import secrets
+import io
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -22,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .. import _checks as check
+from .._files import write_whole
 from .._random import Draws, draw
 from . import download as archive
 
@@ -126,17 +125,9 @@ def write_image(path: str | Path, image: Tensor) -> Path:
         raise ValueError(f"image is {tuple(getattr(image, 'shape', ()))}; wanted a tensor of shape (3, height, width)")
     image = image if image.dtype == torch.uint8 else to_uint8(image)
     pixels = Image.fromarray(rearrange(image.cpu(), "c h w -> h w c").numpy())
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels.save(partial, format=WRITTEN[path.suffix.lower()], quality=95)
-        os.replace(partial, path)
-    except OSError as problem:
-        wanted = "wanted a folder with room in it; what stood there is untouched"
-        raise OSError(problem.errno, f"{path} cannot be written ({problem.strerror or problem}); {wanted}") from problem
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    pixels.save(stream, format=WRITTEN[path.suffix.lower()], quality=95)
+    write_whole(path, stream.getvalue())
     return path
 
 

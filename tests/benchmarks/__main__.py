@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ibmd_minimal.bridges import brownian
+from ibmd_minimal.bridges import brownian, expand
 from ibmd_minimal.inverse import distillation, frozen
-from ibmd_minimal.matching import bridge_matching_loss
+from ibmd_minimal.matching import bridge_matching_loss, noised, weight_at
 from ibmd_minimal.networks import MLP, Denoiser, UNet
 from ibmd_minimal.samplers import steps
 from ibmd_minimal.students import student_from
@@ -112,6 +112,21 @@ def sampler_step(make: Callable[[], Denoiser], shape: tuple[int, ...]) -> tuple[
     return lambda: next(running), bare
 
 
+def parts_of_a_step(make: Callable[[], Denoiser], shape: tuple[int, ...], rounds: int) -> dict[str, float]:
+    """Median milliseconds of what a bridge-matching step does beside the bare work, part by part."""
+    x0, xT, model = torch.randn(shape), torch.randn(shape), make()
+    learner = Learner(model, 1e-4, ema=0.999)
+    learner.update([lambda: bridge_matching_loss(model, BRIDGE, x0, xT)], 0)
+    t, over = torch.rand(shape[0], dtype=torch.float64), torch.ones(shape[0], dtype=torch.float64)
+    parts = {
+        "x_t: times, noise, coefficients, the sum": lambda: noised(BRIDGE, x0, xT, None),
+        "weights of the squared error": lambda: expand(weight_at("plain", BRIDGE, t) * over, x0) * x0**2,
+        "looking for a gradient that is not finite": learner._clipped,
+        "moving average of the parameters": learner._follow,
+    }
+    return {name: 1e3 * statistics.median(seconds(part) for _ in range(rounds)) for name, part in parts.items()}
+
+
 def imports(statement: str, rounds: int = 5) -> float:
     """Median seconds of a fresh interpreter that runs `statement`."""
     return statistics.median(
@@ -133,6 +148,9 @@ def main() -> None:
         for what, (build, goal) in goals.items():
             found, ours, bare = ratio(*build(make, shape), rounds if what == "IBMD iteration" else 4 * rounds)
             print(f"  {what:22} {found:5.3f} (goal {goal[k]:.2f})   {ours:8.2f} ms against {bare:8.2f} ms")
+        print("  of a bridge-matching step")
+        for part, took in parts_of_a_step(make, shape, 4 * rounds).items():
+            print(f"    {part:42} {took:8.2f} ms")
     print("\nimport ibmd_minimal against import torch")
     print(f"  {imports('import ibmd_minimal') / imports('import torch'):5.3f} (goal 1.30)")
 
