@@ -119,6 +119,17 @@ RECIPES: dict[str, Recipe] = {
             multiple=4,
             enlarge=4,
         ),
+        Recipe(
+            "sr4x-bicubic",
+            "sr4x-bicubic",
+            sigma0=0.5063,
+            sigmaT=0.4824,
+            covariance=0.2320,
+            head_start=(0.85, 0.155),
+            multiple=4,
+            enlarge=4,
+        ),
+        Recipe("jpeg-10", "jpeg-10", sigma0=0.5063, sigmaT=0.5040, covariance=0.2474, multiple=16),
     )
 }
 

@@ -16,7 +16,7 @@ from PIL import Image
 from ibmd_minimal._random import Draws
 from ibmd_minimal.data import download as archive
 from ibmd_minimal.data import images as im
-from ibmd_minimal.data.corruptions import CORRUPTIONS, corrupt
+from ibmd_minimal.data.corruptions import CHROMA, CORRUPTIONS, LUMA, corrupt, jpeg, jpeg_table, keys_cubic
 from ibmd_minimal.data.toy import TOYS, toy
 
 DATA = Path(os.environ.get("IBMD_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -284,12 +284,77 @@ def test_sr4x_pool_is_the_mean_of_every_block():
     assert torch.allclose(xT, wanted, rtol=0, atol=1e-14) and torch.allclose(corrupt("sr4x-pool", xT), xT, atol=1e-14)
 
 
+def test_the_cubic_kernel_interpolates_and_its_taps_sum_to_one():
+    whole = torch.arange(-3, 4, dtype=torch.float64)
+    assert torch.equal(keys_cubic(whole), (whole == 0).double())
+    shifted = keys_cubic(whole + 0.3)
+    assert torch.allclose(shifted.sum(), torch.ones((), dtype=torch.float64), atol=1e-15) and (shifted < 0).any()
+
+
+def test_sr4x_bicubic_is_torchs_antialiased_reduction_in_the_interior_and_mirrors_at_the_border():
+    x = 2 * torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
+    small = corrupt("sr4x-bicubic", x)[..., ::4, ::4]
+    theirs = torch.nn.functional.interpolate(x, scale_factor=0.25, mode="bicubic", antialias=True)
+    assert torch.allclose(small[..., 2:-2, 2:-2], theirs[..., 2:-2, 2:-2], atol=1e-14)
+    around = torch.cat([x.flip(-1), x, x.flip(-1)], -1)
+    around = torch.cat([around.flip(-2), around, around.flip(-2)], -2)
+    mirrored = corrupt("sr4x-bicubic", around)[..., 64:128:4, 48:96:4]
+    assert torch.allclose(small, mirrored, atol=1e-14)
+
+
+def test_sr4x_corruptions_are_constant_on_blocks():
+    x = torch.rand(1, 3, 16, 20)
+    for name in ("sr4x-pool", "sr4x-bicubic"):
+        xT = corrupt(name, x)
+        assert torch.equal(xT, xT[..., ::4, ::4].repeat_interleave(4, -2).repeat_interleave(4, -1))
+
+
+def test_jpeg_tables_are_the_jpeg_groups():
+    # The first rows of the divisors that libjpeg writes into a file of quality 10 and 75.
+    assert jpeg_table(LUMA, 10)[0].tolist() == [80, 55, 50, 80, 120, 200, 255, 255]
+    assert jpeg_table(LUMA, 75)[0].tolist() == [8, 6, 5, 8, 12, 20, 26, 31]
+    stored = io.BytesIO()
+    Image.fromarray(array(16, 16, 3)).save(stored, "JPEG", quality=10, subsampling="4:2:0")
+    tables = Image.open(stored).quantization
+    assert (
+        jpeg_table(LUMA, 10).flatten().tolist() == tables[0] and jpeg_table(CHROMA, 10).flatten().tolist() == tables[1]
+    )
+
+
+@pytest.mark.parametrize("quality", [5, 10, 50])
+def test_jpeg_is_what_a_codec_does_to_a_grey_photograph(quality):
+    # Without colour nothing is left but the transform and its rounding; a codec rounds pixels to whole numbers as well,
+    # by at most one half before and after, the latter here.
+    grey = im.load("photos", "test", half=False)[0].float().mean(0).round()[:128, :128]
+    stored = io.BytesIO()
+    Image.fromarray(grey.byte().numpy()).save(stored, "JPEG", quality=quality)
+    theirs = torch.from_numpy(np.array(Image.open(stored))).float()
+    ours = (corrupt(f"jpeg-{quality}", grey.expand(1, 3, 128, 128) / 127.5 - 1) if quality < 50 else
+            jpeg(grey.expand(1, 3, 128, 128) / 127.5 - 1, 50))[0, 1]  # fmt: skip
+    assert ((ours + 1) * 127.5 - theirs).abs().clamp(max=3).mean() < 0.5
+
+
+def test_jpeg_keeps_a_constant_colour_to_half_a_step_of_the_first_coefficients():
+    x = torch.tensor([0.3, -0.2, 0.6]).reshape(1, 3, 1, 1).expand(1, 3, 16, 16)
+    off = (corrupt("jpeg-10", x) - x).abs().amax((0, 2, 3)) * 127.5
+    luma, chroma = 80 / 8 / 2, 85 / 8 / 2  # the step of the block's mean is an eighth of its coefficient's
+    assert (off <= luma + chroma * torch.tensor([1.402, 0.345 + 0.715, 1.772]) + 0.1).all() and (off > 0).any()
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_corruptions_keep_shape_and_dtype_and_let_gradients_through(name):
+def test_corruptions_keep_shape_and_dtype(name):
+    for dtype in (torch.float32, torch.float64):
+        x = 2 * torch.rand(2, 3, 16, 32, dtype=dtype) - 1
+        xT = corrupt(name, x)
+        assert xT.shape == x.shape and xT.dtype == x.dtype and not torch.equal(xT, x)
+        assert torch.allclose(corrupt(name, x[1:]), xT[1:], atol=1e-5)  # images of a batch do not touch
+
+
+@pytest.mark.parametrize("name", ["sr4x-pool", "sr4x-bicubic"])
+def test_linear_corruptions_let_gradients_through(name):
     x = torch.rand(2, 3, 16, 16, requires_grad=True)
-    xT = corrupt(name, x)
-    xT.sum().backward()
-    assert xT.shape == x.shape and xT.dtype == x.dtype and bool((x.grad != 0).any())
+    corrupt(name, x).sum().backward()
+    assert bool((x.grad != 0).any())
 
 
 @pytest.mark.parametrize(
@@ -299,6 +364,8 @@ def test_corruptions_keep_shape_and_dtype_and_let_gradients_through(name):
         ("sr4x-pool", torch.zeros(1, 3, 8, 10), ValueError, "8x10 pixels"),
         ("sr4x-pool", torch.zeros(3, 8, 8), ValueError, "batch, channel, height, width"),
         ("sr4x-pool", picture()[None], TypeError, "dtype"),
+        ("sr4x-bicubic", torch.zeros(1, 3, 6, 8), ValueError, "6x8 pixels"),
+        ("jpeg-10", torch.zeros(1, 3, 24, 16), ValueError, "multiples of 16"),
     ],
 )
 def test_what_a_corruption_cannot_take_is_refused(name, x, error, match):
