@@ -5,11 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NOTEBOOKS = $(wildcard notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
+# Tests run in this many processes, each on one thread: two threads on one small network mostly wait for each other.
+WORKERS ?= 2
+# Asked of the shell, since readers' chapters may have just been written.
+NOTEBOOKS = $(shell ls notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint unit chapters lab bench quality notebooks lock clean
+.PHONY: help demo test lint unit chapters lab bench quality test-browser notebooks readers class lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,15 +38,17 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
+unit chapters: export OMP_NUM_THREADS = 1
+
 unit: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
 
 # A cell's file is otherwise a temporary one, whose name would stand in every stored warning.
 chapters notebooks: export IPYKERNEL_CELL_NAME = <cell>
 
 chapters: $(STAMP)
 	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-cell-timeout=300 \
-		--nbval-sanitize-with=sanitize.cfg -p no:cacheprovider
+		--nbval-sanitize-with=sanitize.cfg -p no:cacheprovider -n $(WORKERS) --dist loadfile
 
 lab: export JUPYTER_PREFER_ENV_PATH = 1
 lab: $(STAMP) ## open the book in JupyterLab (LAB="--no-browser --port 8899" passes options on)
@@ -55,7 +60,13 @@ bench: $(STAMP) ## the library's cost over the bare work of the same networks, a
 quality: $(STAMP) ## trainings over several seeds, judged by statistics (long)
 	$(BIN)/python -m pytest tests -m quality
 
-notebooks: $(STAMP) ## run every notebook from its first cell and store it (NOTEBOOKS=notebooks/00_tour.ipynb for one)
+readers: $(STAMP) ## write the readers' chapters anew where their masters have changed
+	$(BIN)/python -m ibmd_minimal chapters
+
+class: $(STAMP) ## a zip for students, without solutions: build/class/ibmd-class.zip
+	$(BIN)/python -m ibmd_minimal class --out build/class/ibmd-class.zip
+
+notebooks: readers ## run every notebook from its first cell and store it (NOTEBOOKS=notebooks/00_tour.ipynb for one)
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id --extra-keys metadata.language_info.version $(NOTEBOOKS)
 

@@ -1,4 +1,4 @@
-"""`python -m ibmd_minimal COMMAND`: demo, train, distill, evaluate, restore, download."""
+"""`python -m ibmd_minimal COMMAND`: demo, train, distill, evaluate, restore, download; chapters, class, grade."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
     sub = command("download", "Fetch a data set.")
     sub.add_argument("name", help="bsds500")
     sub.add_argument("--root", help="where to, else IBMD_DATA, else the cache folder")
+    sub = command("chapters", "Write the readers' chapters anew from their masters, where they differ.")
+    sub.add_argument("--masters", default="notebooks/solutions", help="folder of the masters")
+    sub.add_argument("--out", default="notebooks", help="folder of the readers' chapters")
+    sub = command("class", "Pack the book for students: a zip without solutions.")
+    sub.add_argument("--out", default="build/class/ibmd-class.zip")
+    _grading(command("grade", "Grade returned notebooks, to a table. This runs the students' code."))
     return top
 
 
@@ -68,6 +74,13 @@ def _restoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--nfe", type=int, help="the teacher's network passes (100)")
     sub.add_argument("--clean", action="store_true", help="the files are whole: corrupt them first")
     sub.add_argument("--checkpoint", help="other weights than the shipped ones")
+
+
+def _grading(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("notebooks", nargs="+", help="returned chapters, or folders of them")
+    sub.add_argument("--chapters", default="notebooks", help="folder of the readers' chapters")
+    sub.add_argument("--out", help="a CSV file of one row a notebook")
+    sub.add_argument("--seconds", type=int, default=60, help="how long one cell may run (60)")
 
 
 def device_of(name: str) -> str:
@@ -168,6 +181,35 @@ def download(args: argparse.Namespace) -> None:
     fetch(args.name, args.root)
 
 
+def chapters(args: argparse.Namespace) -> None:
+    """Write the readers' chapters that are not what their masters give."""
+    from .exercises.masters import masters_in, write_readers_chapters
+
+    if not masters_in(args.masters):
+        print(f"{args.masters} holds no masters")
+        return
+    written = write_readers_chapters(args.masters, args.out)
+    for path in written:
+        print(f"{path}: written anew, to be run")
+    if not written:
+        print("every reader's chapter is what its master gives")
+
+
+def pack(args: argparse.Namespace) -> None:
+    """The zip for students."""
+    from .exercises.classroom import write_class_zip
+
+    names = write_class_zip(Path(), args.out)
+    print(f"{args.out}: {len(names)} files, {Path(args.out).stat().st_size / 1e6:.1f} MB")
+
+
+def grade(args: argparse.Namespace) -> None:
+    """A table for each returned notebook."""
+    from .exercises.grading import grade_files
+
+    grade_files(args.notebooks, args.chapters, args.out, args.seconds)
+
+
 def demo(args: argparse.Namespace) -> None:
     """The whole story in three minutes."""
     from .demo import run
@@ -175,6 +217,7 @@ def demo(args: argparse.Namespace) -> None:
     run(Path(args.out), seed=args.seed)
 
 
+WORDS = {"class": "pack"}  # Python keeps some words for itself
 RESUMED = {"train", "distill"}
 
 
@@ -182,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends with one sentence and exit status 2, an interrupt with 130."""
     args = parser().parse_args(arguments)
     try:
-        globals()[args.command](args)
+        globals()[WORDS.get(args.command, args.command)](args)
     except (ValueError, TypeError, OSError) as problem:
         print(f"ibmd_minimal {args.command}: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2

@@ -116,7 +116,7 @@ PRIVATE = {"_checks", "_random", "_files", "_quadrature"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
 CORE = {"tasks", "gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
 NETWORKS = {"networks", "adapters"}
-ON_TOP = {"plotting", "widgets", "explorer", "explorers_line", "_painting", "exercises"}
+ON_TOP = {"plotting", "_painting", "explorer", "explorers_line", "explorers_plane", "widgets", "exercises"}
 ENTRY = {"__main__", "demo"}
 
 
