@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BROWSER := $(VENV)/.browser
 # Tests run in this many processes, each on one thread: two threads on one small network mostly wait for each other.
 WORKERS ?= 2
 # Asked of the shell, since readers' chapters may have just been written.
@@ -15,7 +16,7 @@ NOTEBOOKS = $(shell ls notebooks/[0-9]*.ipynb notebooks/solutions/[0-9]*.ipynb)
 .PHONY: help demo test lint unit chapters lab bench quality test-browser notebooks readers class lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The stamp is written last, so that an install which was interrupted or failed is taken up again by the next make.
 $(STAMP): requirements.lock
@@ -56,6 +57,15 @@ lab: $(STAMP) ## open the book in JupyterLab (LAB="--no-browser --port 8899" pas
 
 bench: $(STAMP) ## the library's cost over the bare work of the same networks, as ratios
 	$(BIN)/python -m tests.benchmarks
+
+# A Chromium of the system is taken where there is one; Playwright's own is fetched only where there is none.
+$(BROWSER): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --constraint requirements.lock --editable '.[browser]'
+	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || $(BIN)/python -m playwright install chromium
+	@touch $@
+
+test-browser: $(BROWSER) ## move every chapter's sliders in JupyterLab, in headless Chromium
+	$(BIN)/python -m pytest tests/test_browser.py -m browser
 
 quality: $(STAMP) ## trainings over several seeds, judged by statistics (long)
 	$(BIN)/python -m pytest tests -m quality

@@ -88,7 +88,6 @@ def test_the_objective_at_the_exact_phi_is_the_weighted_path_divergence(dim, n, 
         dict(look=ve(2.0)),
         dict(t=0.9),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_wrong_objective_is_told_apart(wrong, conditional):
@@ -572,7 +571,6 @@ def test_distill_refuses(arguments, error, says):
         (dict(gradient="none"), ValueError, "wanted one of full, detached"),
         (dict(fake=lambda x_t, t, xT: None), ValueError, "the fake returned NoneType"),
     ],
-    ids=str,
 )
 def test_the_loss_refuses(options, error, says):
     arguments = dict(teacher=small(), fake=small(), bridge=brownian(), x0=X, xT=X) | options

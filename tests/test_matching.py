@@ -139,7 +139,7 @@ def slope_at(model: Nearby, bridge, **options) -> float:
 
 
 @pytest.mark.parametrize(
-    "options", [dict(), dict(weight="soft", times="early"), dict(weight=torch.sqrt, times="clock")], ids=str
+    "options", [dict(), dict(weight="soft", times="early"), dict(weight=torch.sqrt, times="clock")]
 )
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("bridge", BRIDGES[:3], ids=family)
@@ -239,7 +239,6 @@ X = torch.zeros(4, 2)
         (dict(anchor=(X, torch.full((3,), 0.5))), ValueError, "the anchor's time"),
         (dict(generator=0), TypeError, "generator is a int"),
     ],
-    ids=str,
 )
 def test_the_loss_refuses(options, error, says):
     arguments = dict(model=lambda x_t, t, xT: x_t, bridge=brownian(), x0=X, xT=X) | options
@@ -264,7 +263,6 @@ def test_the_loss_refuses(options, error, says):
         (dict(batch_size=3), TypeError, "'batch_size' is not an option"),
         (dict(warmpu=3), TypeError, "did you mean 'warmup'"),
     ],
-    ids=str,
 )
 def test_train_refuses(options, error, says):
     arguments = dict(model=mlp(), bridge=brownian(), pairs=[(X, X)] * 3, steps=2, progress=False) | options

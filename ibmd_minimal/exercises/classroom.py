@@ -16,7 +16,7 @@ from .checking import Exercise, exercises_of
 from .masters import chapter_of, copy_of, masters_in, read_notebook
 
 FILES = (
-    *("README.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff", "Makefile"),
+    *("README.md", "LICENSE", "CITATION.cff", "Makefile"),
     *("pyproject.toml", "requirements.lock", "environment.yml", "sanitize.cfg", "notebooks/conftest.py"),
 )
 FOLDERS = ("ibmd_minimal", "assets")
