@@ -22,6 +22,11 @@ class Finding:
     written: str = ""
 
 
+def inner_times(n: int, seed: int) -> Tensor:
+    """`n` increasing times inside (0, 1), float64, for a function to be judged at."""
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort().values
+
+
 def compare(
     got: object,
     wanted: Tensor | float,

@@ -9,29 +9,17 @@ import torch
 from torch import Tensor
 
 from ..bridges import vp
+from .answers import inner_times
 from .checking import Finding, compare, exercise, sentence
 
 TARGET, WINDOW, EPSILON = 0.7, 0.02, 0.5
 """Exercise 1.4 and the chapter's first picture: walks of variance `EPSILON` kept if they end within `WINDOW`."""
 
 
-def _inner_times(n: int, seed: int) -> Tensor:
-    """`n` increasing times inside (0, 1), float64."""
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort().values
-
-
-def _compared(function: object, inputs: tuple, wanted: Tensor, what: str, mistakes: dict[str, Tensor]) -> Finding:
-    """What the reader's function makes of `inputs`, compared with `wanted`."""
-    if not callable(function):
-        kind = type(function).__name__
-        return Finding(False, f"not yet: the answer is a {kind}; wanted the function itself, without brackets.")
-    return compare(function(*inputs), wanted, what, 1e-6, mistakes)
-
-
 @exercise("1.1", "An end that is not known exactly", points=2)
 def uncertain_end(answer: object) -> Finding:
     """`answer(t, epsilon, sigma)`: std of `x_t`, `x_T ~ N(m, sigma²)`; epsilon t (1 - t) + t² sigma² is its square."""
-    t, epsilon, sigma = _inner_times(7, seed=11), 0.3, 0.8
+    t, epsilon, sigma = inner_times(7, seed=11), 0.3, 0.8
     pinned = epsilon * t * (1 - t)
     variance = pinned + t**2 * sigma**2
     mistakes = {
@@ -45,7 +33,7 @@ def uncertain_end(answer: object) -> Finding:
         "standard deviations were added; variances add": pinned.sqrt() + t * sigma,
         "the variance were returned; its square root is wanted": variance,
     }
-    return _compared(answer, (t, epsilon, sigma), variance.sqrt(), "the std of x_t", mistakes)
+    return compare(answer(t, epsilon, sigma), variance.sqrt(), "the std of x_t", mistakes=mistakes)
 
 
 def _steps(times: Tensor, x0: Tensor, xT: Tensor, z: Tensor, pull: Callable, std: Callable) -> Tensor:
@@ -77,7 +65,7 @@ def bridge_on_grid(answer: object) -> Finding:
     """`answer(times, x0, xT, epsilon, z)`: path `(n + 1, batch)` of exact steps from `x0`, with `z[k]` in step k."""
     dice = torch.Generator().manual_seed(12)
     x0, xT, z = (torch.randn(shape, generator=dice, dtype=torch.float64) for shape in ((3,), (3,), (6, 3)))
-    times, epsilon = torch.cat([torch.zeros(1), _inner_times(5, seed=12), torch.ones(1)]), 0.4
+    times, epsilon = torch.cat([torch.zeros(1), inner_times(5, seed=12), torch.ones(1)]), 0.4
 
     def path(pull: Callable, std: Callable) -> Tensor:
         return _steps(times, x0, xT, z, pull, std)
@@ -104,13 +92,13 @@ def bridge_on_grid(answer: object) -> Finding:
         **_other_bridges(times, x0, xT, epsilon, z),
     }
     wanted = path(pull, lambda t, s: variance(t, s).sqrt())
-    return _compared(answer, (times, x0, xT, epsilon, z), wanted, "the path", mistakes)
+    return compare(answer(times, x0, xT, epsilon, z), wanted, "the path", mistakes=mistakes)
 
 
 @exercise("1.3", "The noise of a VP bridge", points=2)
 def vp_noise(answer: object) -> Finding:
     """`answer(alpha, alpha_T)`: the bridge's `c`, `alpha rho sqrt(1 - rho²/rho_T²)` with `rho² = 1/alpha² - 1`."""
-    bridge, t = vp(1.3, 0.4), _inner_times(7, seed=13)
+    bridge, t = vp(1.3, 0.4), inner_times(7, seed=13)
     alpha, alpha_T = bridge.alpha(t), float(bridge.alpha(torch.ones((), dtype=torch.float64)))
     rho2, ratio = bridge.rho2(t), bridge.clock(t)
     wanted = bridge.coefficients(t)[2]
@@ -124,7 +112,7 @@ def vp_noise(answer: object) -> Finding:
             alpha * ((1 - alpha**2) * (1 - (1 - alpha**2) / (1 - alpha_T**2))).sqrt()
         ),
     }
-    return _compared(answer, (alpha, alpha_T), wanted, "c", mistakes)
+    return compare(answer(alpha, alpha_T), wanted, "c", mistakes=mistakes)
 
 
 def share_kept() -> float:

@@ -9,20 +9,8 @@ from ..bridges import brownian, ve
 from ..finite import FiniteCoupling
 from ..gaussian import GaussianCoupling
 from ..matching import WEIGHTS
+from .answers import inner_times
 from .checking import Finding, compare, exercise, sentence
-
-
-def _inner_times(n: int, seed: int) -> Tensor:
-    """`n` increasing times inside (0, 1), float64."""
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort().values
-
-
-def _compared(function: object, inputs: tuple, wanted: Tensor, what: str, mistakes: dict[str, Tensor]) -> Finding:
-    """What the reader's function makes of `inputs`, compared with `wanted`."""
-    if not callable(function):
-        kind = type(function).__name__
-        return Finding(False, f"not yet: the answer is a {kind}; wanted the function itself, without brackets.")
-    return compare(function(*inputs), wanted, what, 1e-6, mistakes)
 
 
 def _pairs() -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +49,7 @@ def posterior_mean(answer: object) -> Finding:
     found = None
     for t in (0.45, 1e-6):
         wanted, inputs = exact(x[:, None], t)[:, 0], (x, t, x0, xT, w, 0.3)
-        found = _compared(answer, inputs, wanted, "E[x0 | x_t]", _wrong_means(*inputs) if t > 0.1 else {})
+        found = compare(answer(*inputs), wanted, "E[x0 | x_t]", mistakes=_wrong_means(*inputs) if t > 0.1 else {})
         if not found.right and t < 0.1:
             return Finding(
                 False,
@@ -76,7 +64,7 @@ def posterior_mean(answer: object) -> Finding:
 @exercise("2.2", "The floor of a Gaussian coupling", points=2)
 def gaussian_floor(answer: object) -> Finding:
     """`answer(t, V0, VT, C, epsilon)`: `V0 - (a C + b V0)²/Var x_t`."""
-    t, (V0, VT, C, epsilon) = _inner_times(7, seed=22), (0.6, 1.3, 0.4, 0.3)
+    t, (V0, VT, C, epsilon) = inner_times(7, seed=22), (0.6, 1.3, 0.4, 0.3)
     a, b, c2 = t, 1 - t, epsilon * t * (1 - t)
     cov, variance = a * C + b * V0, a**2 * VT + 2 * a * b * C + b**2 * V0 + c2
     coupling = GaussianCoupling.of([0.0], [0.0], V0, VT, C)
@@ -95,7 +83,7 @@ def gaussian_floor(answer: object) -> Finding:
             brownian(epsilon), conditional=True
         ).residual(t)[:, 0, 0],
     }
-    return _compared(answer, (t, V0, VT, C, epsilon), wanted, "the floor", mistakes)
+    return compare(answer(t, V0, VT, C, epsilon), wanted, "the floor", mistakes=mistakes)
 
 
 @exercise("2.3", "A step of the VE projection", points=2)
@@ -128,13 +116,13 @@ def ve_step(answer: object) -> Finding:
             mean[:, 0] + float(std) * z
         ),
     }
-    return _compared(answer, (x, xhat0, t, h, sigma, z), x - h * drift + noise, "the place at t - h", mistakes)
+    return compare(answer(x, xhat0, t, h, sigma, z), x - h * drift + noise, "the place at t - h", mistakes=mistakes)
 
 
 @exercise("2.4", "What weight is it really?", points=2)
 def effective_weight(answer: object) -> Finding:
     """`answer(t)`: `2 t/(t + 0.05)`, the density of sqrt(v) times the weight."""
-    t = _inner_times(7, seed=24)
+    t = inner_times(7, seed=24)
     soft = WEIGHTS["soft"](brownian(1.0), t)
     mistakes = {
         "the density had been divided by; it was forgotten, so it multiplies": soft / (2 * t),
@@ -148,7 +136,7 @@ def effective_weight(answer: object) -> Finding:
         "it were the density alone: the weight lambda multiplies it": 2 * t,
         "times had been uniform: the density of sqrt(v) is missing": soft,
     }
-    return _compared(answer, (t,), 2 * t * soft, "the weight", mistakes)
+    return compare(answer(t), 2 * t * soft, "the weight", mistakes=mistakes)
 
 
 _LITTLE = r"(little|less|low\w*|small\w*|weak\w*|vanish\w*|without|no|zero) (the )?(noise|epsilon|ε)"

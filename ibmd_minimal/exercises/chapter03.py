@@ -36,11 +36,6 @@ def _states() -> tuple[Tensor, ...]:
     return *states, t * (0.2 + 0.6 * early), t
 
 
-def _not_a_function(answer: object) -> Finding:
-    kind = type(answer).__name__
-    return Finding(False, f"not yet: the answer is a {kind}; wanted the function itself, without brackets.")
-
-
 def _step(step: tuple, mean: Tensor, std: Tensor, of_mean: dict[str, Tensor], of_std: dict[str, Tensor]) -> Finding:
     """Judge a step `(mean, std)` by its mean, then its std; a std given as `(batch,)` is taken as `(batch, 1)`."""
     if not isinstance(step, (tuple, list)) or len(step) != 2:
@@ -55,8 +50,6 @@ def _step(step: tuple, mean: Tensor, std: Tensor, of_mean: dict[str, Tensor], of
 @exercise("3.1", "The posterior step of any bridge", points=2)
 def any_posterior_step(answer: object) -> Finding:
     """`(mean, std)` of `x_s` from `alpha`, `rho2`: judged on a VP bridge, where neither is 1 or linear."""
-    if not callable(answer):
-        return _not_a_function(answer)
     bridge = vp()
     xhat0, x_t, _, s, t = _states()
     alpha_s, alpha_t, rho2_s, rho2_t = (f(time)[:, None] for f in (bridge.alpha, bridge.rho2) for time in (s, t))
@@ -112,8 +105,6 @@ def _eta_mistakes(bridge: Bridge, eta: float) -> tuple[dict[str, Tensor], dict[s
 @exercise("3.2", "One step of DBIM(eta)", points=3)
 def eta_step(answer: object) -> Finding:
     """`(mean, std)` of a DBIM step, judged at eta 0.6, 0 and 1 on a VP bridge."""
-    if not callable(answer):
-        return _not_a_function(answer)
     bridge = vp()
     xhat0, x_t, xT, s, t = _states()
     for eta in (0.6, 0.0, 1.0):
@@ -145,8 +136,6 @@ def _grid_mistakes(n: int, delta: float) -> dict[str, Tensor]:
 @exercise("3.3", "The grid of the ODE", points=2)
 def ode_times(answer: object) -> Finding:
     """`n + 1` times from 1 to 0, `T - t` geometric from `delta`; judged at two `(n, delta)`."""
-    if not callable(answer):
-        return _not_a_function(answer)
     for n, delta in ((6, 0.01), (11, 0.003)):
         wanted = time_grid("geometric", n, brownian(), delta)
         found = compare(answer(n, delta), wanted, "the grid", 1e-6, _grid_mistakes(n, delta))

@@ -19,13 +19,6 @@ def _seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _refused(answer: object) -> Finding | None:
-    """What to say of an answer that is no function; None if it is one."""
-    if callable(answer):
-        return None
-    return Finding(False, f"not yet: the answer is a {type(answer).__name__}; wanted the function, without brackets.")
-
-
 # -- 4.1 -------------------------------------------------------------------------------------------
 
 
@@ -67,8 +60,6 @@ def _posterior_mistakes(inputs: tuple, wanted: Tensor) -> dict[str, Tensor]:
 @exercise("4.1", "The conditional posterior of a finite coupling", points=3)
 def conditional_posterior(answer: object) -> Finding:
     """`answer(x_t, xT, atoms0, atomsT, weights, a, b, c)`: probabilities of the pairs, `(batch, N)`."""
-    if refused := _refused(answer):
-        return refused
     dice = _seeded(41)
     sources = torch.randn(3, 2, generator=dice, dtype=F64)[[0, 1, 2, 0, 1, 0, 2]]
     atoms, weights = torch.randn(7, 2, generator=dice, dtype=F64), 0.5 + 3 * torch.rand(7, generator=dice, dtype=F64)
@@ -87,8 +78,6 @@ def conditional_posterior(answer: object) -> Finding:
 @exercise("4.2", "The pairing after two passes", points=2)
 def two_pass_covariance(answer: object) -> Finding:
     """`answer(C, V0, VT, epsilon, s)`: Cov(x0, xT) after unconditional posterior steps 1 -> s -> 0."""
-    if refused := _refused(answer):
-        return refused
     V0, VT, epsilon, s, r = 0.2 + 0.6 * torch.rand(5, 12, generator=_seeded(42), dtype=F64)
     V0, VT, C = 2 * V0, 3 * VT, (2 * r - 1) * (6 * V0 * VT).sqrt()
     top = s * C + (1 - s) * V0
@@ -126,8 +115,6 @@ def two_pass_covariance(answer: object) -> Finding:
 @exercise("4.3", "A denoiser from a score", points=2)
 def from_score(answer: object) -> Finding:
     """`answer(score, x_t, xT, a, b, c)`: the pair `(xhat0, zhat)`, judged on a VP bridge."""
-    if refused := _refused(answer):
-        return refused
     dice, bridge = _seeded(43), vp()
     xhat0, x_t, xT = torch.randn(3, 8, 2, generator=dice, dtype=F64)
     t = 0.1 + 0.8 * torch.rand(8, generator=dice, dtype=F64)

@@ -114,6 +114,9 @@ def _judged(one: Exercise, answer: object) -> Finding:
             return _raised(missing, answer)
         return Finding(False, f"still to be written: {stub[1]}." if stub[1] else "still to be written.")
     except (Exception, SystemExit) as problem:
+        if isinstance(problem, TypeError) and "is not callable" in str(problem) and not callable(answer):
+            kind = type(answer).__name__
+            return Finding(False, f"not yet: the answer is a {kind}; wanted the function itself, without brackets.")
         return _raised(problem, answer)
 
 

@@ -283,7 +283,7 @@ def long_winded(x):
         ),
         (raising, "not yet: your code raised RuntimeError: shape '[7, 7]' is invalid for input of size 3 (line "),
         (lambda: 1, "not yet: your code raised TypeError: "),
-        (3.0, "not yet: your code raised TypeError: 'float' object is not callable"),
+        (3.0, "not yet: the answer is a float; wanted the function itself, without brackets."),
         (exiting, "not yet: your code raised SystemExit (line "),
         (long_winded, "word word ... (line "),
     ],
