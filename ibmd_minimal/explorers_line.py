@@ -213,7 +213,7 @@ def mixture_and_projection(
         # Said in the label and not in a legend, which would be painted anew each time.
         middle.set(
             xlabel="density: solid mixture,\ndashed projection, grey exact",
-            xlim=(0, 1.6),
+            xlim=(0, 2.4),
             title=f"law of x_t at t = {t:.2f}",
         )
         left.set(ylabel="x_t", ylim=(-REACH, REACH))
