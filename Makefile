@@ -39,7 +39,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
-unit chapters: export OMP_NUM_THREADS = 1
+unit chapters test-browser: export OMP_NUM_THREADS = 1
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
