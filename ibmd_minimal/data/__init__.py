@@ -1,1 +1,1 @@
-"""Couplings to learn from: toy ones in the plane, photographs, and the corruptions that make pairs of them."""
+"""Couplings to learn from: toy ones in the plane, photographs, rendered solids, and the corruptions that make pairs."""
