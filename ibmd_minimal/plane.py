@@ -143,13 +143,21 @@ def inside(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def plane_report(teacher: MLP, student: Student, nfes: Sequence[int] = (1, 5, 20, 100), seed: int = 0) -> PlaneReport:
-    """Measure both on points that neither was trained on: 10 draws of 1,000; deterministic but for the seconds.
+def plane_report(
+    teacher: MLP,
+    student: Student,
+    nfes: Sequence[int] = (1, 5, 20, 100),
+    seed: int = 0,
+    draws: int = DRAWS,
+    floor_draws: int = FLOOR_DRAWS,
+) -> PlaneReport:
+    """Measure both on points that neither was trained on: `draws` of 1,000; deterministic but for the seconds.
 
-    The floor, by which all is judged and whose draws differ by a third, is a mean over 40 draws.
+    The floor, by which all is judged and whose draws differ by a third, is a mean over `floor_draws`.
     """
+    check.count(draws, "draws", least=2), check.count(floor_draws, "floor_draws", least=2)
     coupling, bridge = EightGaussians(), plane_bridge()
-    x0, xT = coupling.sample(POINTS * DRAWS, Draws.at(seed, 1, stream=7))
+    x0, xT = coupling.sample(POINTS * draws, Draws.at(seed, 1, stream=7))
     generator = torch.Generator().manual_seed(seed)
     runs = [("teacher", nfe, lambda x, nfe=nfe: sample(teacher, bridge, x, nfe, generator=generator)) for nfe in nfes]
     runs.append(("student", student.nfe, lambda x: student(x, generator=generator)))
@@ -157,7 +165,7 @@ def plane_report(teacher: MLP, student: Student, nfes: Sequence[int] = (1, 5, 20
     for who, nfe, restore in runs:
         found, seconds = _timed(restore, xT)
         rows.append(Measured(who, nfe, *mean_wasserstein2(found, x0, POINTS), inside(found), seconds))
-    real = [coupling.data(POINTS * FLOOR_DRAWS, Draws.at(seed, k, stream=7)) for k in (2, 3)]
+    real = [coupling.data(POINTS * floor_draws, Draws.at(seed, k, stream=7)) for k in (2, 3)]
     floor = mean_wasserstein2(*real, POINTS)
     return PlaneReport(*floor, tuple(rows), *yardsticks(teacher, student, x0, xT, generator))
 
