@@ -350,7 +350,7 @@ def test_corruptions_keep_shape_and_dtype(name):
         assert torch.allclose(corrupt(name, x[1:]), xT[1:], atol=1e-5)  # images of a batch do not touch
 
 
-@pytest.mark.parametrize("name", ["sr4x-pool", "sr4x-bicubic"])
+@pytest.mark.parametrize("name", ["sr4x-pool", "sr4x-bicubic", "blur-uniform", "blur-gaussian"])
 def test_linear_corruptions_let_gradients_through(name):
     x = torch.rand(2, 3, 16, 16, requires_grad=True)
     corrupt(name, x).sum().backward()

@@ -15,6 +15,7 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
 from .. import _checks as check
+from .blurs import blur_gaussian, blur_uniform
 
 
 def _multiple(x: Tensor, of: int, name: str) -> None:
@@ -125,6 +126,8 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
     "sr4x-bicubic": sr4x_bicubic,
     "jpeg-5": partial(jpeg, quality=5),
     "jpeg-10": partial(jpeg, quality=10),
+    "blur-uniform": blur_uniform,
+    "blur-gaussian": blur_gaussian,
 }
 
 
