@@ -20,7 +20,8 @@ _HOMES = {
     "recipes": ("RECIPES", "recipe"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_MODULES = {*_HOMES, "adapters", "data", "demo", "distances", "evaluation", "metrics", "plane", "plotting", "restoring"}
+_MODULES = {*_HOMES, "adapters", "data", "demo", "distances", "evaluation", "exercises", "metrics", "plane", "plotting"}
+_MODULES |= {"restoring", "widgets"}
 __all__ = sorted(_HOME)
 
 
