@@ -223,8 +223,7 @@ def distillation(
         losses = [update(phi, engine.fake_step, first + k, step) for k in range(fake_steps)]
         return {"fake": losses[-1], "student": update(theta, engine.student_step, first + fake_steps, step)}
 
-    weights = weight if isinstance(weight, Sequence) and not isinstance(weight, str) else [weight]
-    recipe = dict(seed=seed, sources=getattr(sources, "seed", None), weight=[named_weight(w) for w in weights])
+    recipe = dict(seed=seed, sources=getattr(sources, "seed", None), weight=[named_weight(w) for w in engine.weights])
     recipe |= dict(fake_steps=fake_steps, fake_warmup=fake_warmup, lr=lr, fake_lr=fake_lr, times=times)
     recipe |= dict(
         gradient=gradient, alpha=alpha, ema=ema, betas=betas, fake_betas=fake_betas, clip=clip, warmup=warmup

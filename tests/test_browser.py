@@ -22,6 +22,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ibmd_minimal.exercises.masters import without_outputs
+
 pytestmark = pytest.mark.browser
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -75,11 +77,7 @@ def chromium(playwright) -> str:
 def fresh_copy(folder: Path) -> None:
     """The notebooks without their outputs, so that no stored picture can be taken for a new one, and a small one."""
     for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
-        notebook = nbformat.read(path, 4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, folder / path.name)
+        nbformat.write(without_outputs(nbformat.read(path, 4)), folder / path.name)
     small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
     small.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(small, folder / SMALL)

@@ -42,14 +42,19 @@ def _odd(size: int) -> int:
     return int(size)
 
 
+def mirrored(x: Tensor, reach: int) -> Tensor:
+    """The last axis continued by `reach` at both ends as its own half-sample mirror, `... x1 x0 | x0 x1 x2 ...`."""
+    n = x.shape[-1]
+    place = torch.arange(-reach, n + reach, device=x.device) % (2 * n)
+    return x[..., torch.where(place < n, place, 2 * n - 1 - place)]
+
+
 def _along(x: Tensor, taps: Tensor) -> Tensor:
     """The last axis convolved with symmetric `taps`, over half-sample mirrors at both ends."""
     n, reach = x.shape[-1], len(taps) // 2
     if n < reach:
         raise ValueError(f"x has a side of {n} pixels; wanted at least {reach}, half of the kernel, to mirror")
-    left, right = x[..., :reach].flip(-1), x[..., n - reach :].flip(-1)
-    padded = torch.cat([left, x, right], -1)
-    out = x
+    padded, out = mirrored(x, reach), x
     for k in range(reach):
         far = len(taps) - 1 - k
         # Equal taps in pairs, as differences from the middle: mirrored images have mirrored results, and constants

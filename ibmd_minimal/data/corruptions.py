@@ -15,7 +15,7 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
 from .. import _checks as check
-from .blurs import blur_gaussian, blur_uniform
+from .blurs import blur_gaussian, blur_uniform, mirrored
 
 
 def _multiple(x: Tensor, of: int, name: str) -> None:
@@ -51,11 +51,8 @@ def keys_cubic(x: Tensor, a: float = -0.5) -> Tensor:
 
 def _shrunk(x: Tensor) -> Tensor:
     """The last axis shortened by 4: 16 taps of the cubic, stretched by 4, over half-sample mirrors at the ends."""
-    n = x.shape[-1]
-    place = torch.arange(-6, n + 6, device=x.device) % (2 * n)
-    mirrored = x[..., torch.where(place < n, place, 2 * n - 1 - place)]
     taps = keys_cubic((torch.arange(16, dtype=torch.float64, device=x.device) - 7.5) / 4)
-    return mirrored.unfold(-1, 16, 4) @ (taps / taps.sum()).to(x.dtype)
+    return mirrored(x, 6).unfold(-1, 16, 4) @ (taps / taps.sum()).to(x.dtype)
 
 
 def sr4x_bicubic(x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from nbformat import NotebookNode
 
 from .._files import write_whole
 from .checking import Exercise, exercises_of
-from .masters import chapter_of, copy_of, masters_in, read_notebook
+from .masters import chapter_of, copy_of, masters_in, read_notebook, without_outputs
 
 FILES = (
     *("README.md", "LICENSE", "CITATION.cff", "Makefile"),
@@ -73,16 +72,8 @@ def students_chapters(folder: Path) -> dict[str, NotebookNode]:
     found = {path.name: copy_of(path) for path in masters_in(folder / "solutions")}
     for path in folder.glob("[0-9][0-9]_*.ipynb"):
         if path.name not in found:
-            found[path.name] = _cleared(read_notebook(path))
+            found[path.name] = without_outputs(read_notebook(path))
     return dict(sorted(found.items()))
-
-
-def _cleared(notebook: NotebookNode) -> NotebookNode:
-    cleared = copy.deepcopy(notebook)
-    for cell in cleared.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return cleared
 
 
 def exercises_page(chapters: dict[str, NotebookNode]) -> str:

@@ -54,15 +54,22 @@ def readers_copy(master: NotebookNode) -> NotebookNode:
     cell with a `check`. ValueError, naming the cell, for a mark without its partner, a solution without a check, and a
     check that does not exist.
     """
-    reader = copy.deepcopy(master)
+    reader = without_outputs(master)
     for place, cell in enumerate(reader.cells):
         try:
             cell.source = _without_solutions(cell, reader.cells[place + 1 :])
         except ValueError as problem:
             raise ValueError(f"cell {cell.get('id', place)} of the master: {problem}") from None
+    return reader
+
+
+def without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """A copy of a notebook as if it had never been run: outputs and execution counts cleared."""
+    cleared = copy.deepcopy(notebook)
+    for cell in cleared.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    return reader
+    return cleared
 
 
 def _without_solutions(cell: NotebookNode, below: list[NotebookNode]) -> str:
