@@ -1,4 +1,4 @@
-"""`python -m ibmd_minimal COMMAND`: demo, train, distill, evaluate, restore, download; chapters, class, grade."""
+"""`python -m ibmd_minimal COMMAND`: from demo, train, distill, evaluate and restore to class and grade."""
 
 from __future__ import annotations
 
@@ -30,7 +30,15 @@ def parser() -> argparse.ArgumentParser:
     sub = command("distill", "Distil it into a student; resumes a run that was interrupted.")
     _training(sub)
     sub.add_argument("--teacher", help="a checkpoint; the teacher of the same run, else the shipped one")
-    _evaluating(command("evaluate", "Measure teacher and student on BSDS500's test photographs."))
+    sub.add_argument("--nfe", type=int, default=1, help="the student's network passes (1)")
+    sub = command("ship", "Copy finished runs into assets/checkpoints.")
+    _task(sub)
+    sub.add_argument("--budget", default="small", help="small or full")
+    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+    sub.add_argument("--roles", nargs="+", default=["teacher", "student"], help="teacher, student, student-2, ...")
+    _evaluating(command("evaluate", "Measure teacher and students on pictures that they were not trained on."))
+    sub = command("results", "Write the README's tables from assets/results.json.")
+    sub.add_argument("--readme", default="README.md", help="the file with the marks")
     _restoring(command("restore", "Restore image files or folders of them."))
     sub = command("download", "Fetch a data set.")
     sub.add_argument("name", help="bsds500")
@@ -59,11 +67,11 @@ def _training(sub: argparse.ArgumentParser) -> None:
 
 def _evaluating(sub: argparse.ArgumentParser) -> None:
     _task(sub)
-    sub.add_argument("--n", type=int, default=2000, help="crops")
+    sub.add_argument("--n", type=int, default=2000, help="pictures")
     sub.add_argument("--nfe", type=int, nargs="+", default=[1, 5, 20, 100], help="the teacher's network passes")
     sub.add_argument("--teacher", help="a checkpoint other than the shipped one")
     sub.add_argument("--student", help="a checkpoint other than the shipped one")
-    sub.add_argument("--note", action="store_true", help="write what was measured onto both cards")
+    sub.add_argument("--note", action="store_true", help="write what was measured to assets/results.json")
 
 
 def _restoring(sub: argparse.ArgumentParser) -> None:
@@ -71,9 +79,11 @@ def _restoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("paths", nargs="+", help="image files or folders")
     sub.add_argument("--out", default="restored", help="folder of the results")
     sub.add_argument("--teacher", action="store_true", help="by the teacher instead of the student")
-    sub.add_argument("--nfe", type=int, help="the teacher's network passes (100)")
+    sub.add_argument("--nfe", type=int, help="network passes: the teacher's (100), or which of several students")
     sub.add_argument("--clean", action="store_true", help="the files are whole: corrupt them first")
     sub.add_argument("--checkpoint", help="other weights than the shipped ones")
+    sub.add_argument("--mask", help="inpainting: a picture of one size with the files, white where to fill")
+    sub.add_argument("--instead", help="multi: the task that it does here, for example jpeg-10")
 
 
 def _grading(sub: argparse.ArgumentParser) -> None:
@@ -101,7 +111,8 @@ def device_of(name: str) -> str:
 
 def train(args: argparse.Namespace) -> None:
     """Train the teacher."""
-    from .recipes import recipe, train_teacher
+    from .recipes import recipe
+    from .runs import train_teacher
 
     task, device = recipe(args.recipe), device_of(args.device)
     done = train_teacher(task, args.budget, runs=args.runs, seed=args.seed, steps=args.steps, device=device)
@@ -112,45 +123,47 @@ def train(args: argparse.Namespace) -> None:
 def distill(args: argparse.Namespace) -> None:
     """Distil the student."""
     from .checkpoints import load_model
-    from .recipes import distill_student, recipe, run_folder
+    from .recipes import recipe
+    from .runs import distill_student, teacher_of
 
     task, device = recipe(args.recipe), device_of(args.device)
-    task.budget(args.budget)
-    own = run_folder(args.runs, task, args.budget, "teacher", args.seed) / f"{task.name}-teacher.json"
-    teacher = load_model(args.teacher or (own if own.exists() else f"{task.name}-teacher"), role="teacher")
-    done = distill_student(task, teacher, args.budget, runs=args.runs, seed=args.seed, steps=args.steps, device=device)
+    if args.teacher and task.teachers:
+        raise ValueError(f"--teacher {args.teacher} for {task.name}, which has {len(task.teachers)}; wanted none named")
+    names = task.teachers or (task.name,)
+    found = [load_model(args.teacher, role="teacher")] if args.teacher else None
+    found = found or [teacher_of(name, args.budget, args.runs, args.seed) for name in names]
+    options = {"nfe": args.nfe, "runs": args.runs, "seed": args.seed, "steps": args.steps, "device": device}
+    done = distill_student(task, found if task.teachers else found[0], args.budget, **options)
     print(f"{done.card}: {len(done.history)} updates")
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Print the table and the agreement of mean and teacher."""
-    from dataclasses import asdict
+def ship(args: argparse.Namespace) -> None:
+    """Copy checkpoints of runs into the repository."""
+    from .recipes import recipe
+    from .shipping import ship
 
-    from .checkpoints import add_to_card, load_model
-    from .data.images import training_photographs
-    from .evaluation import COLUMNS, Exam, agreement, formatted, table
-    from .evaluation import evaluate as rows_of
+    for role in args.roles:
+        print(ship(recipe(args.recipe), role, args.budget, args.runs, args.seed))
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print a table and the agreement of mean and teacher, for each of the task's teachers."""
+    from .measuring import measure
     from .recipes import recipe
 
     task, device = recipe(args.recipe), device_of(args.device)
-    names = args.teacher or f"{task.name}-teacher", args.student or f"{task.name}-student"
-    teacher, student = (load_model(name, device, role) for name, role in zip(names, ("teacher", "student")))
-    images, data = training_photographs("test", half=task.half)
-    print(f"{args.n} crops of {task.size}x{task.size} from {data}\n")
-    exam = Exam.set(images, task.corruption, args.n, task.size, args.seed)
-    rows = list(rows_of(exam, teacher, student, teacher.bridge, args.nfe, args.seed))
-    print(table([formatted(row) for row in rows], COLUMNS))
-    seen = agreement(exam, teacher, student, teacher.bridge, seed=args.seed)
-    print(
-        f"\nmean of {seen.draws} student samples against the teacher's single step: mean square {seen.gap:.6f}, of "
-        f"which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\nE Var_z G {seen.variance:.6f} against the "
-        f"teacher's squared error at NFE 1 {seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} dB"
-    )
-    if args.note:
-        found = {"data": data, "crops": args.n, "seed": args.seed, "agreement": asdict(seen)}
-        finite = [{k: v for k, v in asdict(row).items() if v == v and v != float("inf")} for row in rows]
-        for name in names:
-            print(f"noted on {add_to_card(name, metrics=found | {'rows': finite})}")
+    for name in task.teachers or (task.name,):
+        measure(task, name, args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note)
+
+
+def results(args: argparse.Namespace) -> None:
+    """Write the README's tables from the stored results."""
+    from .results import results, with_results
+    from .training import write_whole
+
+    path = Path(args.readme)
+    write_whole(path, with_results(path.read_text(encoding="utf-8"), results()).encode())
+    print(f"{path}: {len(results())} tasks")
 
 
 def restore(args: argparse.Namespace) -> None:
@@ -160,6 +173,7 @@ def restore(args: argparse.Namespace) -> None:
 
     task, device = recipe(args.recipe), device_of(args.device)
     options = {"teacher": args.teacher, "nfe": args.nfe, "clean": args.clean, "checkpoint": args.checkpoint}
+    options |= {"mask": args.mask, "instead": args.instead}
     done, failed = 0, 0
     for result in restore_files(task, args.paths, args.out, seed=args.seed, device=device, **options):
         if isinstance(result, str):

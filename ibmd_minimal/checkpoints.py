@@ -71,11 +71,11 @@ def save_model(stem: Path | str, model: Denoiser | Student, card: dict) -> Path:
         card |= {"times": list(model.times), "anchor": model.anchor}
     stem = Path(stem)
     files = {".safetensors": content, ".json": (json.dumps(card, indent=1) + "\n").encode()}
-    _write_together({stem.with_name(stem.name + suffix): what for suffix, what in files.items()})
+    write_together({stem.with_name(stem.name + suffix): what for suffix, what in files.items()})
     return stem.with_name(stem.name + ".json")
 
 
-def _write_together(files: dict[Path, bytes]) -> None:
+def write_together(files: dict[Path, bytes]) -> None:
     """Write several files so that a failure leaves all the older ones: each to a neighbour, then all renamed."""
     staged = {path: path.with_name(f".{path.name}.new") for path in files}
     try:

@@ -173,3 +173,24 @@ def paired_excess(
     ones = _ones(clean), _ones(reference)
     spread = [worse(*counts) - floor(*counts) for counts in _counts(clean, reference, resamples, seed)]
     return worse(*ones) - floor(*ones), float(torch.tensor(spread).std())
+
+
+def ratio(numerators: Tensor, denominators: Tensor, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """A mean over a mean, `sum a_i / sum b_i`, and its bootstrap standard error.
+
+    `numerators`, `denominators`: one number an image each, `(n,)`; the images are resampled, both numbers of one
+    together. For diversity: the variance of a student's draws over the squared error of its teacher's single step.
+    ValueError unless there are as many of both, two or more, and the denominators are 0 or more and not all 0.
+    """
+    for value, name in ((numerators, "numerators"), (denominators, "denominators")):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(value, Tensor) or value.ndim != 1 or len(value) < 2 or len(value) != len(numerators):
+            raise ValueError(f"{name} has shape {shape}; wanted a tensor (images,), as many in both, 2 or more")
+        check.finite(value, name)
+    above, below = numerators.detach().double().cpu(), denominators.detach().double().cpu()
+    if bool((below < 0).any()) or not float(below.sum()):
+        raise ValueError(f"denominators run from {below.min():g} to {below.max():g}; wanted 0 or more, and some above")
+    generator = torch.Generator().manual_seed(seed)
+    counts = resampled(len(above), check.count(resamples, "resamples", least=2), generator)
+    spread = (counts @ above) / (counts @ below).clamp_min(torch.finfo(torch.float64).tiny)
+    return float(above.sum() / below.sum()), float(spread.std())

@@ -1,7 +1,7 @@
-"""What was gained and lost: a teacher at several NFE and its student, on photographs that neither has seen.
+"""What was gained and lost: a teacher at several NFE and its students, on pictures that none of them has seen.
 
-Distances are those of the ruler (`metrics.Ruler`) to crops of *other* test photographs; `floor` is the same distance
-for clean crops of these, `xT` for the corrupted ones. Standard errors are those of a bootstrap over crops.
+Distances are those of a ruler (`metrics.Ruler`) to *other* test pictures; `floor` is the same distance for the clean
+pictures of the exam, `xT` for the corrupted ones. Standard errors are those of a bootstrap over pictures.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,19 +18,27 @@ from torch import Tensor
 from . import _checks as check
 from ._random import Draws
 from .bridges import Bridge
+from .classifier import accuracy, solid_features
 from .data.corruptions import corrupt
-from .data.images import random_crops
-from .metrics import Ruler, consistency, psnr, ssim
+from .data.couplings import Photographs, Renderings
+from .data.masks import hide, hole_of
+from .features import pair_features, photo_features
+from .metrics import Ruler, consistency, psnr, ratio, ssim
 from .networks import Denoiser
 from .samplers import sample
 from .students import Student
 
 Restorer = Callable[[Tensor], Tensor]
+GRIDS = ("uniform", "quadratic")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; errors are standard errors. `seconds` per 1,000 crops, None where nothing was computed."""
+    """One line of the table; errors are standard errors, None where a number has no meaning.
+
+    `method`, `grid`: of the sampler, "" for none. `pairs`: the Fréchet distance of pairs `(x0, xT)`. `accuracy`: of the
+    classifier of solids. `seconds` per 1,000 pictures.
+    """
 
     who: str
     nfe: int
@@ -37,13 +46,28 @@ class Row:
     frechet_error: float
     kernel: float
     kernel_error: float
+    pairs: float
+    pairs_error: float
     psnr: float
     psnr_error: float
     ssim: float
     ssim_error: float
-    consistency: float
-    consistency_error: float
+    consistency: float | None = None
+    consistency_error: float | None = None
+    accuracy: float | None = None
+    accuracy_error: float | None = None
     seconds: float | None = None
+    method: str = ""
+    grid: str = ""
+
+    def noted(self) -> dict:
+        """As JSON keeps it: without what is not there and what is not finite."""
+        found = asdict(self).items()
+        return {key: value for key, value in found if value not in (None, "") and not _infinite(value)}
+
+
+def _infinite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def mean(values: Tensor) -> tuple[float, float]:
@@ -53,29 +77,49 @@ def mean(values: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Exam:
-    """Clean crops `x0`, their corruptions `xT`, and the ruler of other photographs."""
+    """Clean pictures `x0`, their corruptions `xT`, and the rulers made from others: of pictures, and of pairs.
+
+    `corruption`: what makes `xT` of `x0`, for the consistency; "" where it cannot be made of a picture. `label`: the
+    classes of solids, else None.
+    """
 
     x0: Tensor
     xT: Tensor
     ruler: Ruler
-    corruption: str
+    pair_ruler: Ruler
+    corruption: str = ""
+    label: Tensor | None = None
 
     @classmethod
-    def set(cls, images: Sequence[Tensor], corruption: str, n: int = 2000, size: int = 32, seed: int = 0) -> Exam:
-        """`n` crops of every second photograph, and a ruler of `n` crops of the others."""
+    def set(cls, coupling: Photographs | Renderings, n: int = 2000, seed: int = 0) -> Exam:
+        """`n` pairs of one half of a coupling, and rulers of `n` pairs of the other half."""
         check.count(n, "n", least=200)
-        reference = random_crops(images[0::2], n, size, Draws.at(seed, 0))
-        x0 = random_crops(images[1::2], n, size, Draws.at(seed, 1))
-        return cls(x0, corrupt(corruption, x0), Ruler.fit(reference), corruption)
+        others, own = coupling.halves()
+        seen, draws = others.sample(n, Draws.at(seed, 0)), Draws.at(seed, 1)
+        x0, xT = own.sample(n, draws)
+        solid = isinstance(own, Renderings)
+        extract = solid_features if solid else photo_features
+        rulers = Ruler.fit(seen[0], extract), Ruler.fit(seen, partial(pair_features, extract=extract))
+        if solid:
+            return cls(x0, xT, *rulers, label=own.label[own.rows(n, Draws.at(seed, 1))])
+        return cls(x0, xT, *rulers, own.corruption)
 
-    def row(self, who: str, nfe: int, y: Tensor, seconds: float | None = None) -> Row:
+    def again(self, x0: Tensor) -> Tensor:
+        """Outputs corrupted once more, with the holes of `xT` where the corruption makes some."""
+        holes = self.corruption.startswith("inpaint")
+        return hide(x0, hole_of(self.xT)) if holes else corrupt(self.corruption, x0)
+
+    def row(self, who: str, nfe: int, y: Tensor, seconds: float | None = None, **sampler: str) -> Row:
         """Everything measured of the outputs `y`, one for each `xT`."""
         distances = (*self.ruler.measure(y, "frechet"), *self.ruler.measure(y, "kernel"))
-        each = psnr(y, self.x0), ssim(y, self.x0), consistency(y, self.xT, self.corruption)
-        return Row(who, nfe, *distances, *(number for values in each for number in mean(values)), seconds)
+        distances += self.pair_ruler.measure((y, self.xT), "frechet")
+        each = *mean(psnr(y, self.x0)), *mean(ssim(y, self.x0))
+        back = mean(consistency(y, self.xT, self.again)) if self.corruption else (None, None)
+        right = (None, None) if self.label is None else accuracy(y, self.label)
+        return Row(who, nfe, *distances, *each, *back, *right, seconds, **sampler)
 
     def reference_rows(self) -> list[Row]:
-        """The floor (the clean crops themselves) and the corrupted input."""
+        """The floor (the clean pictures themselves) and the corrupted input."""
         return [self.row("floor", 0, self.x0), self.row("xT", 0, self.xT)]
 
     def restored(self, restore: Restorer, batch: int = 250) -> tuple[Tensor, float]:
@@ -84,24 +128,32 @@ class Exam:
         outputs = torch.cat([restore(part) for part in self.xT.split(batch)])
         return outputs, (time.perf_counter() - start) / len(self.xT) * 1000
 
+    def first(self, n: int) -> Exam:
+        """The exam on its first `n` pictures only, by the same rulers."""
+        label = None if self.label is None else self.label[:n]
+        return replace(self, x0=self.x0[:n], xT=self.xT[:n], label=label)
+
 
 def _device(model: torch.nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def teacher_at(teacher: Denoiser, bridge: Bridge, nfe: int, seed: int) -> Restorer:
-    """The teacher's posterior sampler at `nfe` passes as a function of `xT`, on its device, from CPU to CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda xT: sample(teacher, bridge, xT.to(_device(teacher)), nfe, generator=generator).cpu()
+def teacher_at(
+    teacher: Denoiser, bridge: Bridge, nfe: int, seed: int, method: str = "posterior", grid: str = "uniform"
+) -> Restorer:
+    """The teacher's sampler at `nfe` passes as a function of `xT`, on its device, from CPU to CPU."""
+    generator, options = torch.Generator().manual_seed(seed), {"method": method, "grid": grid}
+    return lambda xT: sample(teacher, bridge, xT.to(_device(teacher)), nfe, generator=generator, **options).cpu()
 
 
-def student_of(student: Student, seed: int) -> Restorer:
-    """The student as a function of `xT`, with noise from `seed`, on its device, from CPU to CPU."""
+def student_of(student: Student, seed: int, label: int | None = None) -> Restorer:
+    """The student as a function of `xT`, with noise from `seed`, on its device, from CPU to CPU; `label`: its task."""
     generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
     def restore(xT: Tensor) -> Tensor:
-        return student(xT.to(_device(student)), generator=generator).cpu()
+        which = None if label is None else torch.full((len(xT),), label, device=_device(student))
+        return student(xT.to(_device(student)), which, generator=generator).cpu()
 
     return restore
 
@@ -111,8 +163,8 @@ class Agreement:
     """What holds for an exact one-step student: `E_z G = teacher at T`, so `E Var_z G = ` the teacher's error at NFE 1.
 
     Per element. `gap`: mean square of (mean of `draws` samples - teacher at T), `gap_noise` its part due to finitely
-    many draws; `variance`: E Var_z G; `teacher_error`: the teacher's mean squared error at NFE 1; `mean_psnr`: of the
-    mean of the draws, in dB.
+    many draws; `variance`: E Var_z G; `teacher_error`: the teacher's mean squared error at NFE 1; `diversity`: their
+    ratio and its standard error; `mean_psnr`: of the mean of the draws, in dB.
     """
 
     draws: int
@@ -120,62 +172,89 @@ class Agreement:
     gap_noise: float
     variance: float
     teacher_error: float
+    diversity: float
+    diversity_error: float
     mean_psnr: float
 
 
 @torch.no_grad()
 def agreement(
-    exam: Exam, teacher: Denoiser, student: Student, bridge: Bridge, draws: int = 16, seed: int = 0
-) -> Agreement:
-    """Compare the mean of `draws` samples of the student with the teacher's single step, on all crops."""
-    check.count(draws, "draws", least=2)
-    outputs = torch.stack([exam.restored(student_of(student, seed + k))[0] for k in range(draws)])
-    single = exam.restored(teacher_at(teacher, bridge, 1, seed))[0]
-    mean, variance = outputs.mean(0), float(outputs.var(0).mean())
-    return Agreement(
-        draws,
-        float((mean - single).square().mean()),
-        variance / draws,
-        variance,
-        float((single - exam.x0).square().mean()),
-        float(psnr(mean, exam.x0).mean()),
-    )
-
-
-def evaluate(
     exam: Exam,
     teacher: Denoiser,
     student: Student,
     bridge: Bridge,
-    nfes: Sequence[int] = (1, 5, 20, 100),
+    draws: int = 16,
     seed: int = 0,
+    label: int | None = None,
+) -> Agreement:
+    """Compare the mean of `draws` samples of the student with the teacher's single step, on all pictures."""
+    check.count(draws, "draws", least=2)
+    outputs = torch.stack([exam.restored(student_of(student, seed + k, label))[0] for k in range(draws)])
+    single = exam.restored(teacher_at(teacher, bridge, 1, seed))[0]
+    mean, spread = outputs.mean(0), outputs.var(0).flatten(1).mean(1)
+    error = (single - exam.x0).square().flatten(1).mean(1)
+    return Agreement(
+        draws,
+        float((mean - single).square().mean()),
+        float(spread.mean()) / draws,
+        float(spread.mean()),
+        float(error.mean()),
+        *ratio(spread, error),
+        float(psnr(mean, exam.x0).mean()),
+    )
+
+
+def methods_of(teacher: Denoiser) -> tuple[str, ...]:
+    """The samplers that are measured: DBIM with eta 0 as well where the teacher is conditional."""
+    return ("posterior", "dbim") if teacher.conditional else ("posterior",)
+
+
+def best_grid(exam: Exam, teacher: Denoiser, bridge: Bridge, nfe: int, method: str, seed: int = 0) -> str:
+    """Of two time grids the one with the smaller Fréchet distance at `nfe` passes (20 at most), on 500 pictures."""
+    nfe, part = min(nfe, 20), exam.first(min(500, len(exam.x0)))
+    if nfe == 1:
+        return GRIDS[0]
+
+    def distance(grid: str) -> float:
+        return part.ruler.frechet(part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))[0])
+
+    return min(GRIDS, key=distance)
+
+
+def teacher_rows(
+    exam: Exam, teacher: Denoiser, bridge: Bridge, nfes: Sequence[int] = (1, 5, 20, 100), seed: int = 0
 ) -> Iterator[Row]:
-    """Yield the rows of the table: floor, corrupted input, teacher at each NFE, student."""
-    yield from exam.reference_rows()
+    """Yield a row for each method and NFE, on the better of two grids; at NFE 1 all methods are the same."""
+    grids: dict[tuple[int, str], str] = {}  # above 20 passes the choice is the one at 20
     for nfe in nfes:
-        yield exam.row("teacher", nfe, *exam.restored(teacher_at(teacher, bridge, nfe, seed)))
-    yield exam.row("student", student.nfe, *exam.restored(student_of(student, seed)))
+        for method in methods_of(teacher) if nfe > 1 else ("posterior",):
+            key = min(nfe, 20), method
+            grid = grids[key] = grids.get(key) or best_grid(exam, teacher, bridge, nfe, method, seed)
+            restore = teacher_at(teacher, bridge, nfe, seed, method, grid)
+            yield exam.row("teacher", nfe, *exam.restored(restore), method=method, grid=grid)
 
 
-COLUMNS = ("who", "NFE", "Fréchet", "kernel x1000", "PSNR dB", "SSIM", "consistency", "s/1,000")
+def student_row(exam: Exam, student: Student, seed: int = 0, label: int | None = None) -> Row:
+    """The student's row."""
+    return exam.row("student", student.nfe, *exam.restored(student_of(student, seed, label)))
 
 
-def formatted(row: Row) -> tuple[str, ...]:
-    """A row as text, each number with its standard error in brackets."""
+COLUMNS = ("who", "NFE", "Fréchet", "kernel x1000", "pairs", "PSNR dB", "SSIM", "consistency", "accuracy", "s/1,000")
+NAMES = ("frechet", "kernel", "pairs", "psnr", "ssim", "consistency", "accuracy")
+DIGITS = (2, 1, 2, 2, 3, 4, 3)
 
-    def cell(value: float, error: float, digits: int) -> str:
+
+def formatted(row: dict) -> tuple[str, ...]:
+    """A row as `Row.noted` gives it, as text, each number with its standard error in brackets."""
+
+    def cell(name: str, digits: int) -> str:
+        factor = 1000 if name == "kernel" else 1
+        value, error = (factor * row.get(key, math.nan) for key in (name, f"{name}_error"))
         return f"{value:.{digits}f} ({error:.{digits}f})" if math.isfinite(value) else "-"
 
-    return (
-        row.who,
-        str(row.nfe or "-"),
-        cell(row.frechet, row.frechet_error, 2),
-        cell(1000 * row.kernel, 1000 * row.kernel_error, 1),
-        cell(row.psnr, row.psnr_error, 2),
-        cell(row.ssim, row.ssim_error, 3),
-        cell(row.consistency, row.consistency_error, 4),
-        "-" if row.seconds is None else f"{row.seconds:.1f}",
-    )
+    who = " ".join([row["who"], *(["DBIM"] if row.get("method") == "dbim" else [])])
+    seconds = f"{row['seconds']:.1f}" if "seconds" in row else "-"
+    return (who, str(row["nfe"] or "-"), *map(cell, NAMES, DIGITS), seconds)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from . import _checks as check
 from .bridges import Bridge, bridge_checked, bridge_from, expand
+from .data.masks import hole_of, paste
 
 
 class Precondition:
@@ -76,34 +77,43 @@ class Denoiser(nn.Module):
     last: nn.Module
 
     def __init__(
-        self, bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, **arguments
+        self, bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, pasted, **arguments
     ):
         super().__init__()
-        self.bridge, self.conditional = bridge, bool(conditional)
+        self.bridge, self.conditional, self.pasted = bridge, bool(conditional), bool(pasted)
+        if self.pasted and not self.conditional:
+            raise ValueError("pasted is True and conditional False; wanted both: the hole is read off xT")
         self.precondition = Precondition(bridge, sigma0, sigmaT, covariance)
         self.channels = check.count(arguments["channels"], "channels")
         self.noise_channels = check.count(noise_channels, "noise_channels", least=0)
         self.labels = check.count(labels, "labels", least=0)
-        self.arguments = arguments | {
-            "sigma0": self.precondition.sigma0,
-            "sigmaT": self.precondition.sigmaT,
-            "covariance": self.precondition.covariance,
-            "conditional": self.conditional,
-            "noise_channels": self.noise_channels,
-            "labels": self.labels,
-            "head_start": None if head_start is None else list(head_start),
-        }
+        self.arguments = (
+            arguments
+            | {
+                "sigma0": self.precondition.sigma0,
+                "sigmaT": self.precondition.sigmaT,
+                "covariance": self.precondition.covariance,
+                "conditional": self.conditional,
+                "noise_channels": self.noise_channels,
+                "labels": self.labels,
+                "head_start": None if head_start is None else list(head_start),
+            }
+            | ({"pasted": True} if self.pasted else {})
+        )
         self.head_start = self._checked(head_start)
 
-    def _checked(self, head_start: Sequence[float] | None) -> tuple[float, float] | None:
+    def _checked(self, head_start: Sequence[float] | None) -> tuple[float, ...] | None:
         if head_start is None:
             return None
         if self.noise_channels != self.channels:
             raise ValueError(
                 f"head_start with {self.noise_channels} noise channels; wanted {self.channels}, as the data has"
             )
-        time, sigma = head_start
-        return check.fraction(time, "head_start's time"), check.positive(sigma, "head_start's sigma")
+        if len(head_start) not in (2, 3):
+            raise ValueError(f"head_start has {len(head_start)} numbers; wanted (time, sigma) or (time, sigma, scale)")
+        time, sigma, *scale = head_start
+        found = check.fraction(time, "head_start's time"), check.positive(sigma, "head_start's sigma")
+        return found + tuple(check.positive(one, "head_start's scale") for one in scale)
 
     def core(self, x: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> Tensor:
         """The bare network F on inputs of unit variance; `xT` None if unconditional."""
@@ -119,20 +129,24 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """`xhat0`, of the shape of `x_t` `(batch, channels, ...)`; ValueError or TypeError for what does not fit.
 
-        `t`: `(batch,)` in [0, 1]. `xT`: needed if conditional, else ignored. `z`: needed if there are `noise_channels`,
+        `t`: `(batch,)` in [0, 1]. `xT`: needed if conditional, else ignored; a pasted network fills its hole
+        (`masks.hole_of`) and copies the rest of it. `z`: needed if there are `noise_channels`,
         of shape `noise_shape(x_t)`. `label`: needed if there are `labels`, int64 `(batch,)` from 0 to `labels - 1`.
         """
         self._refuse(x_t, t, xT, z, label)
         if self.head_start is not None:
             x_t, t = self._ahead(x_t, t, z)
         skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
-        xT = xT / self.precondition.sigmaT if self.conditional else None
-        return skip * x_t + out * self.core(scale * x_t, t, xT, z, label).to(x_t.dtype)
+        seen = xT / self.precondition.sigmaT if self.conditional else None
+        xhat0 = skip * x_t + out * self.core(scale * x_t, t, seen, z, label).to(x_t.dtype)
+        return paste(xhat0, xT, hole_of(xT)) if self.pasted else xhat0
 
     def _ahead(self, x_t: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where `t = T`: `xT + sigma z`, said to stand at the time of the head start."""
-        time, sigma = self.head_start
+        """Where `t = T`: `scale xT + sigma z`, said to stand at the time of the head start."""
+        time, sigma, *scale = self.head_start
         first = t == 1
+        if scale:
+            x_t = torch.where(expand(first.double(), x_t) > 0, scale[0] * x_t, x_t)
         return x_t + expand(sigma * first.double(), x_t) * z, torch.where(first, torch.full_like(t, time), t)
 
     def _refuse(self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> None:
@@ -181,7 +195,8 @@ class Denoiser(nn.Module):
         Noise that starts from zero starts at a saddle: `z` and `-z` weigh the same, so no gradient calls for it, and on
         images its growth costs a thousand updates. `head_start = (time, sigma)` begins beyond it: at t = T the student
         sees `xT + sigma z` and takes it for an `x_t` at the earlier `time`, where a denoiser knows what noise is for.
-        The noise layers still start from zero, see the same `z`, and learn what of it to take back.
+        The noise layers still start from zero, see the same `z`, and learn what of it to take back. Where the bridge
+        shrinks what it carries, as VP does, a third number scales `xT`: `a + b Cov(x0, xT)/sigmaT²` at that time.
         """
         noise_channels = (
             self.channels if noise_channels is None else check.count(noise_channels, "noise_channels", least=0)
@@ -194,6 +209,20 @@ class Denoiser(nn.Module):
         student = type(self)(self.bridge, **(self.arguments | changed)).to(self.last.weight)
         student.load_state_dict(self.state_dict(), strict=noise_channels == self.noise_channels)
         return student
+
+    def with_labels(self, labels: int) -> Denoiser:
+        """A copy that is told one of `labels` labels, and at first pays no attention: their weights are zero.
+
+        What a student of several teachers, and its fake model, start from. ValueError if it knows labels already.
+        """
+        if self.labels:
+            raise ValueError(f"this network knows {self.labels} labels; wanted one without")
+        copy = type(self)(self.bridge, **(self.arguments | {"labels": labels})).to(self.last.weight)
+        kept, wider = self.state_dict(), copy.state_dict()
+        for name, value in wider.items():
+            value.zero_()[tuple(slice(size) for size in kept[name].shape)] = kept[name]
+        copy.load_state_dict(wider)
+        return copy
 
     def spec(self) -> dict:
         """What :func:`network_from` rebuilds this network from, its weights apart, ready for JSON."""
@@ -233,6 +262,7 @@ class MLP(Denoiser):
         noise_channels: int = 0,
         labels: int = 0,
         head_start: Sequence[float] | None = None,
+        pasted: bool = False,
     ):
         hidden, depth = check.count(hidden, "hidden"), check.count(depth, "depth")
         sizes = {
@@ -241,7 +271,9 @@ class MLP(Denoiser):
             "depth": depth,
             "sharpness": check.positive(sharpness, "sharpness"),
         }
-        super().__init__(bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, **sizes)
+        super().__init__(
+            bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, pasted, **sizes
+        )
         self.first = nn.Linear(channels * (1 + self.conditional) + FEATURES + labels, hidden)
         with torch.no_grad():
             self.first.weight[:, : channels * (1 + self.conditional)] *= sharpness
@@ -325,13 +357,16 @@ class UNet(Denoiser):
         noise_channels: int = 0,
         labels: int = 0,
         head_start: Sequence[float] | None = None,
+        pasted: bool = False,
     ):
         widths = [check.count(width, "widths") for width in widths]
         if not widths:
             raise ValueError("widths is empty; wanted one width per level, for example (64, 128)")
         patch, blocks = check.count(patch, "patch"), check.count(blocks, "blocks")
         sizes = {"channels": channels, "widths": widths, "blocks": blocks, "patch": patch}
-        super().__init__(bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, **sizes)
+        super().__init__(
+            bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, pasted, **sizes
+        )
         self.widths, self.patch, self.blocks = widths, patch, blocks
         levels, size, embedding = range(len(widths)), patch**2, 2 * widths[0]
         self.stride = patch * 2 ** levels[-1]

@@ -20,15 +20,19 @@ from ibmd_minimal.adapters import from_i2sb, from_noise, from_score, from_veloci
 from ibmd_minimal.bridges import Bridge, bridge_from, brownian, i2sb, ve, vp
 from ibmd_minimal.checkpoints import add_to_card, card_of, load_model, save_model
 from ibmd_minimal.data.corruptions import corrupt
+from ibmd_minimal.data.couplings import Mixture, Photographs, Renderings, rendered
 from ibmd_minimal.data.images import load, random_crops, read_image, to_float, to_uint8, write_image
 from ibmd_minimal.data.toy import toy
 from ibmd_minimal.evaluation import Exam
 from ibmd_minimal.exact import FiniteCoupling, GaussianCoupling, kl_mixtures, kl_paths, path_divergence
 from ibmd_minimal.inverse import distill, fake_loss, student_loss
 from ibmd_minimal.matching import bridge_matching_loss, train
+from ibmd_minimal.measuring import measure
 from ibmd_minimal.networks import MLP, UNet, network_from
 from ibmd_minimal.recipes import recipe
-from ibmd_minimal.restoring import Tiled, restorer
+from ibmd_minimal.restoring import Tiled, restore_files, restorer, source_of
+from ibmd_minimal.results import result, with_results
+from ibmd_minimal.runs import distill_student, scaled, teacher_of, train_teacher
 from ibmd_minimal.samplers import dbim_step, sample, time_grid
 from ibmd_minimal.students import Student, student_from
 from ibmd_minimal.training import Batches, Learner, NonFiniteLoss
@@ -39,6 +43,9 @@ HALF = torch.full((4,), 0.5)
 IMAGE = torch.zeros(2, 3, 32, 32)
 NAN = torch.tensor([[0.0, float("nan")]] * 4)
 GAUSS = GaussianCoupling.of(0.0, 0.0, 1.0, 1.0, 0.3)
+SMALL, MASK = torch.zeros(3, 32, 32, dtype=torch.uint8), torch.ones(32, 32)
+SOLIDS = Renderings(SMALL[None].repeat(2, 1, 1, 1), SMALL[None].repeat(2, 1, 1, 1), torch.zeros(2, dtype=torch.int64))
+HOLE, SKETCH = recipe("inpaint-center"), recipe("sketch-to-image")
 PLANE = GaussianCoupling.of(torch.zeros(2), torch.zeros(2), torch.eye(2), torch.eye(2), torch.zeros(2, 2))
 
 
@@ -66,6 +73,10 @@ def distilled(sources, teacher=None, student=None, bridge=B, **others):
     teacher = teacher or net()
     student = student or student_from(teacher, B)
     return distill(teacher, bridge, student, sources, **options(**others))
+
+
+def files(name: str, **others) -> list:
+    return list(restore_files(recipe(name), "a.png", "out", **others))
 
 
 TABLE = [
@@ -243,6 +254,8 @@ TABLE = [
     ("UNet", lambda: UNet(B, 3, ()), ValueError, "widths is empty", "one width per level"),
     ("UNet", lambda: UNet(B, 3, (8,))(IMAGE[:, :1], HALF[:2]), ValueError, "(2, 1, 32, 32)", "(batch, 3"),
     ("UNet", lambda: UNet(B, 3, (8,), covariance=0.5), ValueError, "covariance is 0.5", "below"),
+    ("UNet", lambda: UNet(B, 3, (8,), pasted=True), ValueError, "pasted is True and conditional False", "wanted both"),
+    ("with_labels", lambda: net(labels=2).with_labels(2), ValueError, "knows 2 labels", "wanted one without"),
     ("network_from", lambda: network_from({"kind": "unet"}), ValueError, "keys kind", "kind, bridge, arguments"),
     ("network_from", lambda: network_from(None), ValueError, "NoneType", "kind, bridge, arguments"),
     ("network_from", lambda: network_from(net().spec() | {"kind": "mpl"}), ValueError, "kind is 'mpl'", "mlp"),
@@ -285,9 +298,20 @@ TABLE = [
     ("Ruler.fit", lambda: metrics.Ruler.fit(IMAGE), ValueError, "2 images", "94 features"),
     ("Ruler.fit", lambda: metrics.Ruler.fit(IMAGE[:, :1]), ValueError, "(2, 1, 32, 32)", "three channels"),
     ("Ruler.fit", lambda: metrics.Ruler.fit(IMAGE[..., :8]), ValueError, "(2, 3, 32, 8)", ">= 16"),
-    ("Exam.set", lambda: Exam.set([], "sr4x-pool"), ValueError, "images is empty", "uint8"),
-    ("Exam.set", lambda: Exam.set([], "sr4x-pool", n=10), ValueError, "n is 10", "200 or more"),
-    ("Exam.set", lambda: Exam.set([to_uint8(IMAGE[0])], "sr4x-pool"), ValueError, "images is empty", "wanted"),
+    ("Exam.set", lambda: Exam.set(Photographs([], "sr4x-pool")), ValueError, "images is empty", "uint8"),
+    ("Exam.set", lambda: Exam.set(Photographs([], "sr4x-pool"), n=10), ValueError, "n is 10", "200 or more"),
+    ("Exam.set", lambda: Exam.set(Photographs([SMALL], "sr4x-pool")), ValueError, "images is empty", "wanted"),
+    ("Exam.set", lambda: Exam.set(SOLIDS), ValueError, "n is 2000 and there are 1 renderings", "wanted at most"),
+    # -- couplings
+    ("Photographs", lambda: Photographs([SMALL], "sr4x-pol").sample(2), ValueError, "did you mean 'sr4x-pool'"),
+    ("Photographs", lambda: Photographs([SMALL], "jpeg-10", 40).sample(2), ValueError, "32x32", "wanted 40 or more"),
+    ("Photographs", lambda: Photographs([SMALL], "jpeg-10").sample(0), ValueError, "n is 0", "1 or more"),
+    ("Renderings", lambda: SOLIDS.sample(3), ValueError, "n is 3 and there are 2 renderings", "wanted at most"),
+    ("Renderings", lambda: SOLIDS.sample(2.0), TypeError, "n is 2.0", "whole number"),
+    ("Mixture", lambda: Mixture([Photographs([SMALL], "jpeg-5")]).sample(0), ValueError, "n is 0", "1 or more"),
+    ("rendered", lambda: rendered("line", "train", 2), ValueError, "source is 'line'", "did you mean 'lines'"),
+    ("rendered", lambda: rendered("lines", "training", 2), ValueError, "split is", "did you mean 'train'"),
+    ("rendered", lambda: rendered("lines", "train", 2.5), TypeError, "n is 2.5", "whole number"),
     # -- data
     ("load", lambda: load("bsd500"), ValueError, "'bsd500'", "bsds500"),
     ("load", lambda: load("photos", "val"), ValueError, "split is 'val'", "train, test"),
@@ -295,6 +319,8 @@ TABLE = [
     ("random_crops", lambda: random_crops([], 2, 8), ValueError, "images is empty", "uint8"),
     ("random_crops", lambda: random_crops([to_uint8(IMAGE[0])], 2, 64), ValueError, "32x32", "64 or more"),
     ("random_crops", lambda: random_crops([to_uint8(IMAGE[0])], 0, 8), ValueError, "n is 0", "1 or more"),
+    ("corrupt", lambda: corrupt("inpaint-freeform", IMAGE, 3), TypeError, "generator is a int", "torch.Generator"),
+    ("corrupt", lambda: corrupt("inpaint-center", IMAGE[..., :7]), ValueError, "width is 7", "8 or more"),
     ("corrupt", lambda: corrupt("sr4x", IMAGE), ValueError, "name is 'sr4x'", "did you mean 'sr4x-pool'"),
     ("corrupt", lambda: corrupt("sr4x-pool", IMAGE[..., :31]), ValueError, "32x31", "multiples of 4"),
     ("corrupt", lambda: corrupt("sr4x-pool", IMAGE[0]), ValueError, "(3, 32, 32)", "(batch, channel, height, width)"),
@@ -316,6 +342,17 @@ TABLE = [
     ("recipe", lambda: recipe("sr4x-pol"), ValueError, "recipe is 'sr4x-pol'", "did you mean 'sr4x-pool'"),
     ("recipe", lambda: recipe(""), ValueError, "recipe is ''", "wanted one of"),
     ("recipe", lambda: recipe(None), ValueError, "recipe is None", "wanted one of"),
+    ("times", lambda: recipe("inpaint-center").times(2), ValueError, "nfe is 2", "wanted one of", "1, 4"),
+    ("train_teacher", lambda: train_teacher(recipe("multi")), ValueError, "multi has no teacher of its own", "wanted"),
+    ("teacher_of", lambda: teacher_of("sr4x-pol"), ValueError, "recipe is 'sr4x-pol'", "did you mean 'sr4x-pool'"),
+    ("scaled", lambda: scaled(recipe("multi").small, 0, "student"), ValueError, "steps is 0", "1 or more"),
+    (
+        "distill_student",
+        lambda: distill_student(recipe("sr4x-pool"), UNet(B, 3, (8,)), nfe=4),
+        ValueError,
+        "nfe is 4",
+        "wanted one of sr4x-pool's students, 1",
+    ),
     ("budget", lambda: recipe("sr4x-pool").budget("smalls"), ValueError, "'smalls'", "did you mean 'small'"),
     ("load_model", lambda: load_model("no-such-thing"), FileNotFoundError, "no-such-thing", "wanted"),
     ("load_model", lambda: load_model(""), ValueError, "checkpoint is ''", "name"),
@@ -324,6 +361,23 @@ TABLE = [
     ("add_to_card", lambda: add_to_card("nothing"), FileNotFoundError, "nothing", "wanted"),
     ("Tiled", lambda: Tiled(net()), TypeError, "network is a MLP", "UNet"),
     ("Tiled", lambda: Tiled(UNet(B, 3, (8, 8)), 3), ValueError, "tile is 3", "4 or more"),
+    ("source_of", lambda: source_of(SMALL, HOLE, mask=torch.ones(8, 32)), ValueError, "(8, 32)", "wanted the picture"),
+    ("source_of", lambda: source_of(SMALL, HOLE, mask=torch.zeros(32, 32)), ValueError, "0 pixels", "pixels to fill"),
+    ("source_of", lambda: source_of(SMALL, recipe("jpeg-5"), mask=MASK), ValueError, "jpeg-5 fills no holes", "wanted"),
+    ("source_of", lambda: source_of(SMALL, SKETCH, clean=True), ValueError, "starts from lines", "without clean"),
+    ("source_of", lambda: source_of(IMAGE[0], SKETCH), TypeError, "float32", "uint8"),
+    ("restore_files", lambda: files("multi"), ValueError, "instead is ''", "wanted one of sr4x-bicubic"),
+    ("restore_files", lambda: files("multi", instead="jpeg"), ValueError, "instead is 'jpeg'", "did you mean 'jpeg-"),
+    (
+        "restore_files",
+        lambda: files("jpeg-5", instead="jpeg-10"),
+        ValueError,
+        "jpeg-5 does one task",
+        "wanted no other",
+    ),
+    ("result", lambda: result("nothing", "no-such-file"), ValueError, "result is 'nothing'", "wanted one of"),
+    ("with_results", lambda: with_results("text", {}), ValueError, "has not both marks", "wanted <!--"),
+    ("measure", lambda: measure(recipe("multi"), "jpeg-5", teacher="a"), ValueError, "which has 3", "none named"),
     ("restorer", lambda: restorer(recipe("sr4x-pool"), UNet(B, 3, (8,)), 0), ValueError, "nfe is 0", "1 or more"),
 ]
 

@@ -16,7 +16,18 @@ from PIL import Image
 from ibmd_minimal._random import Draws
 from ibmd_minimal.data import download as archive
 from ibmd_minimal.data import images as im
-from ibmd_minimal.data.corruptions import CHROMA, CORRUPTIONS, LUMA, corrupt, jpeg, jpeg_table, keys_cubic
+from ibmd_minimal.data.corruptions import (
+    CHROMA,
+    CORRUPTIONS,
+    LUMA,
+    RANDOM,
+    corrupt,
+    inpaint,
+    jpeg,
+    jpeg_table,
+    keys_cubic,
+)
+from ibmd_minimal.data.masks import MASKS, hole_of, masks
 from ibmd_minimal.data.toy import TOYS, toy
 
 DATA = Path(os.environ.get("IBMD_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -345,9 +356,10 @@ def test_jpeg_keeps_a_constant_colour_to_half_a_step_of_the_first_coefficients()
 def test_corruptions_keep_shape_and_dtype(name):
     for dtype in (torch.float32, torch.float64):
         x = 2 * torch.rand(2, 3, 16, 32, dtype=dtype) - 1
-        xT = corrupt(name, x)
+        xT = corrupt(name, x, Draws.at(0, 0, rows=(0, 2, 2)))
         assert xT.shape == x.shape and xT.dtype == x.dtype and not torch.equal(xT, x)
-        assert torch.allclose(corrupt(name, x[1:]), xT[1:], atol=1e-5)  # images of a batch do not touch
+        alone = corrupt(name, x[1:], Draws.at(0, 0, rows=(1, 2, 2)))
+        assert torch.allclose(alone, xT[1:], atol=1e-5)  # images of a batch do not touch
 
 
 @pytest.mark.parametrize("name", ["sr4x-pool", "sr4x-bicubic", "blur-uniform", "blur-gaussian"])
@@ -357,10 +369,52 @@ def test_linear_corruptions_let_gradients_through(name):
     assert bool((x.grad != 0).any())
 
 
+EVERY_LEVEL = torch.arange(16 * 16).reshape(1, 16, 16).expand(3, 16, 16).to(torch.uint8)  # black, white, all between
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_hole_is_found_again_in_images_of_eight_bits(mask):
+    x = im.to_float(torch.stack([EVERY_LEVEL, EVERY_LEVEL.flip(-1), EVERY_LEVEL.mT]))
+    xT, hidden = inpaint(x, mask, Draws.at(0, 0)), masks(mask, 3, 16, 16, Draws.at(0, 0))
+    assert torch.equal(hole_of(xT), hidden) and 0 < float(hidden.mean()) < 1
+    assert torch.equal(xT, x * (1 - hidden))
+
+
+def test_the_named_holes_are_the_centre_and_a_brush_of_20_to_30_per_cent():
+    x = im.to_float(EVERY_LEVEL)[None].repeat(20, 1, 1, 1)
+    centre, brush = hole_of(corrupt("inpaint-center", x)), hole_of(corrupt("inpaint-freeform", x, Draws.at(0, 0)))
+    assert bool((centre[:, :, 4:12, 4:12] == 1).all()) and bool((centre.sum((1, 2, 3)) == 64).all())
+    share = brush.mean((1, 2, 3))
+    assert 0.2 <= float(share.min()) < float(share.max()) <= 0.3
+    assert len({mask.numpy().tobytes() for mask in brush}) == 20
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_what_draws_numbers_is_a_function_of_them_and_nothing_else_draws(name):
+    x = im.to_float(EVERY_LEVEL)[None].repeat(4, 1, 1, 1)
+    one, same, other = (corrupt(name, x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same) and torch.equal(one, other) == (name not in RANDOM)
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    corrupt(name, x, generator)
+    assert torch.equal(generator.get_state(), before) == (name not in RANDOM)
+
+
+@pytest.mark.parametrize("name", ["inpaint-center", "inpaint-freeform"])
+def test_a_hole_lets_no_gradient_through_and_the_rest_all_of_it(name):
+    x = im.to_float(EVERY_LEVEL)[None].requires_grad_(True)
+    xT = corrupt(name, x, torch.Generator().manual_seed(0))
+    xT.sum().backward()
+    assert torch.equal(x.grad, (1 - hole_of(xT)).expand_as(x))
+
+
 @pytest.mark.parametrize(
     "name, x, error, match",
     [
         ("sr4x-pol", torch.zeros(1, 3, 8, 8), ValueError, "did you mean 'sr4x-pool'"),
+        ("inpaint-centre", torch.zeros(1, 3, 8, 8), ValueError, "did you mean 'inpaint-center'"),
+        ("inpaint-center", torch.zeros(1, 3, 7, 9), ValueError, "height is 7"),
+        ("inpaint-freeform", torch.zeros(3, 8, 8), ValueError, "batch, channel, height, width"),
         ("sr4x-pool", torch.zeros(1, 3, 8, 10), ValueError, "8x10 pixels"),
         ("sr4x-pool", torch.zeros(3, 8, 8), ValueError, "batch, channel, height, width"),
         ("sr4x-pool", picture()[None], TypeError, "dtype"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ibmd_minimal.bridges import i2sb
+from ibmd_minimal.bridges import i2sb, vp
 from ibmd_minimal.networks import UNet, network_from
 from ibmd_minimal.students import student_from
 
@@ -28,8 +28,26 @@ def test_at_T_the_student_is_its_teacher_at_the_earlier_time_on_noised_sources(t
     torch.testing.assert_close(student(xT, z=z), wanted, rtol=0, atol=1e-12)
 
 
-def test_below_T_the_student_is_its_teacher(teacher):
-    network = teacher.as_student(head_start=HEAD)
+def test_a_third_number_scales_the_source():
+    """Where the bridge shrinks what it carries, x_t at the earlier time is a smaller xT and noise."""
+    torch.manual_seed(0)
+    teacher = UNet(vp(2.0, 0.1), 3, (8, 8), conditional=True).double()
+    with torch.no_grad():
+        teacher.last.weight.normal_(std=0.1)
+    student = student_from(teacher, head_start=(*HEAD, 0.6))
+    xT, z = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
+    wanted = teacher(0.6 * xT + HEAD[1] * z, torch.full((2,), HEAD[0], dtype=torch.float64), xT)
+    torch.testing.assert_close(student(xT, z=z), wanted, rtol=0, atol=1e-12)
+    t = torch.tensor([1.0, 0.7], dtype=torch.float64)  # one row at T, one below, where nothing is scaled
+    mixed = student.network(xT, t, xT, z=z)
+    torch.testing.assert_close(mixed[:1], wanted[:1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(mixed[1:], teacher(xT[1:], t[1:], xT[1:]), rtol=0, atol=1e-12)
+    assert network_from(student.network.spec()).head_start == (*HEAD, 0.6)
+
+
+@pytest.mark.parametrize("head", [HEAD, (*HEAD, 0.6)], ids=["noise", "noise and scale"])
+def test_below_T_the_student_is_its_teacher(teacher, head):
+    network = teacher.as_student(head_start=head)
     x_t, z = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
     t = torch.tensor([0.3, 0.999], dtype=torch.float64)
     torch.testing.assert_close(network(x_t, t, x_t, z=z), teacher(x_t, t, x_t), rtol=0, atol=1e-12)
@@ -54,6 +72,8 @@ def test_the_spec_keeps_it(teacher):
         ({"noise_channels": 1, "head_start": HEAD}, "noise channels"),
         ({"head_start": (1.5, 0.1)}, "time"),
         ({"head_start": (0.5, -0.1)}, "sigma"),
+        ({"head_start": (0.5, 0.1, 0.0)}, "scale is 0.0; wanted a positive"),
+        ({"head_start": (0.5, 0.1, 1.0, 2.0)}, "has 4 numbers; wanted"),
     ],
 )
 def test_refuses(teacher, arguments, words):

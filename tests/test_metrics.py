@@ -135,6 +135,21 @@ def test_pairing_takes_the_chance_of_the_crops_away(distance):
     assert metrics.paired_excess(distance, damaged, clean, reference, resamples=60, seed=1)[1] != error
 
 
+# -- a ratio of means ---------------------------------------------------------------------------
+
+
+def test_ratio_and_its_error_against_the_delta_method():
+    a, b = 2 + gaussian(2000, 1)[:, 0].abs(), 1 + gaussian(2000, 1, seed=1)[:, 0].abs()
+    value, error = metrics.ratio(a, b)
+    assert value == pytest.approx(float(a.mean() / b.mean()), rel=1e-12)
+    # Var = E (a - value b)² / (n E[b]²); a spread from 1,000 resamples is good to 2.2%
+    wanted = float((a - value * b).square().mean().sqrt() / b.mean()) / 2000**0.5
+    assert error == pytest.approx(wanted, rel=0.1)
+    # both numbers of an image go together: proportional ones have no error at all
+    assert metrics.ratio(3 * b, b) == (pytest.approx(3), pytest.approx(0, abs=1e-12))
+    assert metrics.ratio(a, b) == (value, error) != metrics.ratio(a, b, seed=1)
+
+
 # -- image against image ------------------------------------------------------------------------
 
 
@@ -295,6 +310,12 @@ REFUSED = [
     (lambda: metrics.paired_excess("kernel", X, X[1:], X), ValueError, "same crops"),
     (lambda: metrics.paired_excess("kernl", X, X, X), ValueError, "did you mean 'kernel'"),
     (lambda: metrics.paired_excess("kernel", X, X, X[:, 1:]), ValueError, "columns"),
+    (lambda: metrics.ratio(X[:, 0], X[1:, 0]), ValueError, "as many in both"),
+    (lambda: metrics.ratio(X, X), ValueError, "numerators has shape"),
+    (lambda: metrics.ratio(X[:, 0], X[:, 0].abs() * 0), ValueError, "denominators run from 0 to 0"),
+    (lambda: metrics.ratio(X[:, 0], -X[:, 0].abs()), ValueError, "wanted 0 or more"),
+    (lambda: metrics.ratio(X[:, 0].abs(), X[:, 0].abs() / 0), ValueError, "non-finite"),
+    (lambda: metrics.ratio(X[:, 0], X[:, 0].abs(), 1), ValueError, "resamples is 1"),
     (lambda: metrics.psnr(IMAGE, IMAGE[:1]), ValueError, "wanted the same shape"),
     (lambda: metrics.psnr(IMAGE[0], IMAGE[0]), ValueError, "batch, channel, height, width"),
     (lambda: metrics.psnr(IMAGE.byte(), IMAGE), TypeError, "dtype"),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ibmd_minimal.bridges import Bridge, brownian, i2sb, ve, vp
+from ibmd_minimal.data.masks import hole_of
 from ibmd_minimal.exact import GaussianCoupling
 from ibmd_minimal.networks import MLP, Denoiser, Precondition, UNet, network_from, to_depth, to_space
 
@@ -152,6 +153,10 @@ def test_wrong_inputs_are_refused(network, given, error, says):
         (lambda: UNet(brownian(), 3, ()), ValueError, "widths is empty"),
         (lambda: UNet(brownian(), 3, (8,), labels=-1), ValueError, "labels is -1"),
         (lambda: small("mlp", noise_channels=2).as_student(3), ValueError, "has 2 noise channels"),
+        (lambda: small("unet", pasted=True), ValueError, "pasted is True and conditional False; wanted both"),
+        (lambda: small("unet", labels=2).with_labels(3), ValueError, "knows 2 labels; wanted one without"),
+        (lambda: small("mlp").with_labels(2).with_labels(2), ValueError, "knows 2 labels; wanted one without"),
+        (lambda: small("mlp").with_labels(-1), ValueError, "labels is -1"),
     ],
 )
 def test_wrong_arguments_are_refused(make, error, says):
@@ -184,6 +189,94 @@ def test_a_student_without_noise_and_one_of_a_teacher_with_noise():
     given = inputs(teacher, dtype=torch.float64)
     assert student.noise_channels == 2 and torch.equal(student(**given), teacher(**given))
     assert small("mlp").as_student(0).noise is None
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["mlp", "unet"])
+@pytest.mark.parametrize("options", [{}, {"conditional": True, "noise_channels": 2}])
+def test_a_network_that_is_told_labels_pays_no_attention_at_first(kind, options):
+    network = randomise(small(kind, **options)).requires_grad_(False)
+    told = network.with_labels(3)
+    given = inputs(told)
+    for label in (given["label"], given["label"].flip(0), torch.full((3,), 2)):
+        # Three columns of zeros more in one product: the sum may be taken in another order.
+        torch.testing.assert_close(told(**given | {"label": label}), network(**inputs(network)), rtol=1e-5, atol=1e-5)
+    told(**given).square().mean().backward()
+    first = told.first if kind == "mlp" else told.embed[0]
+    assert first.weight.shape[1] == (network.first if kind == "mlp" else network.embed[0]).weight.shape[1] + 3
+    assert bool((first.weight[:, -3:] == 0).all()) and bool((first.weight.grad[:, -3:] != 0).any(0).all())
+    assert all(p.requires_grad for p in told.parameters()) and told.labels == 3 and network.labels == 0
+    assert not any(p.data_ptr() == q.data_ptr() for p, q in zip(told.parameters(), network.parameters()))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "unet"])
+def test_a_student_of_a_network_with_labels_and_its_spec(kind):
+    student = small(kind).with_labels(2).as_student()
+    assert student.labels == 2 and student.noise_channels == 2
+    twin = network_from(json.loads(json.dumps(student.spec())))
+    twin.load_state_dict(randomise(student).state_dict())
+    given = inputs(student)
+    assert torch.equal(twin(**given), student(**given))
+    assert not torch.equal(student(**given | {"label": 1 - given["label"]}), student(**given))
+
+
+# -- pasted ----------------------------------------------------------------------------------------
+
+
+def with_holes(network: Denoiser, dtype=torch.float32) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Inputs whose xT has a hole, another in each image, and where it is."""
+    given = inputs(network, dtype=dtype)
+    inside = torch.zeros_like(given["x_t"], dtype=torch.bool)
+    for row in range(len(inside)):
+        inside[row, :, 2 + row : 9, 4 : 12 - row] = True
+    given["xT"] = torch.where(inside, 0, given["xT"])
+    return given, inside
+
+
+def pasted() -> Denoiser:
+    return randomise(small("unet", conditional=True, noise_channels=2, pasted=True))
+
+
+def test_a_pasted_network_fills_the_hole_and_copies_the_rest_exactly():
+    network = pasted()
+    given, inside = with_holes(network)
+    bare = small("unet", conditional=True, noise_channels=2)
+    bare.load_state_dict(network.state_dict())
+    out, expected = network(**given), bare(**given)
+    assert torch.equal(out[~inside], given["xT"][~inside]) and torch.equal(out[inside], expected[inside])
+    assert float((out - given["xT"])[inside].detach().abs().min()) > 0
+    whole = given | {"xT": given["xT"] + inside.float()}
+    assert torch.equal(network(**whole), whole["xT"])  # nothing to fill
+
+
+def test_a_pasted_network_learns_from_the_hole_only():
+    """A target's error outside changes no gradient; inside it does."""
+    network = pasted()
+    given, inside = with_holes(network)
+
+    def gradient(target: torch.Tensor) -> torch.Tensor:
+        network.zero_grad()
+        (network(**given) - target).square().sum().backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters()])
+
+    target = torch.zeros_like(given["x_t"])
+    plain, off_outside, off_inside = (gradient(target + error) for error in (0, ~inside * 5.0, inside * 5.0))
+    assert torch.equal(plain, off_outside) and not torch.equal(plain, off_inside) and float(plain.abs().max()) > 0
+    given["x_t"].requires_grad_(True)
+    network(**given)[~inside].sum().backward()
+    assert bool((given["x_t"].grad == 0).all())
+
+
+def test_a_pasted_network_s_spec_and_student_paste_too_and_others_do_not_mention_it():
+    network = pasted()
+    twin = network_from(json.loads(json.dumps(network.spec())))
+    twin.load_state_dict(network.state_dict())
+    given, inside = with_holes(network)
+    assert twin.pasted and network.as_student().pasted and torch.equal(twin(**given), network(**given))
+    assert torch.equal(hole_of(network(**given)).bool().expand_as(inside), torch.zeros_like(inside))
+    assert "pasted" not in small("unet", conditional=True).spec()["arguments"]
 
 
 # -- the U-Net -------------------------------------------------------------------------------------

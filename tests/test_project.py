@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,10 @@ PRIVATE = {"_checks", "_random", "_files", "_quadrature"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
 CORE = {"tasks", "gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
 NETWORKS = {"networks", "adapters"}
+MASKS = {"data.masks"}  # a network that fills a hole has to find it
+RULERS = {"distances", "features", "metrics", "classifier"}
+# The image tasks, in the order in which one stands on the other.
+TASKS = ["checkpoints", "classifier", "recipes", "evaluation", "runs", "restoring", "results", "measuring", "shipping"]
 ON_TOP = {"plotting", "_painting", "explorer", "explorers_line", "explorers_plane", "widgets", "exercises"}
 ENTRY = {"__main__", "demo"}
 
@@ -162,6 +167,7 @@ def module_of(parts: tuple[str, ...], package: Path) -> str:
     return ""
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Every module of the library, but its `__init__`, with the modules that it imports."""
     package = ROOT / "ibmd_minimal"
@@ -172,6 +178,9 @@ def import_graph() -> dict[str, set[str]]:
         if name:
             graph[name] = imported_modules(path, package) - {name, ""}
     return graph
+
+
+DATA = {name for name in import_graph() if name.split(".")[0] == "data"}
 
 
 def test_no_circular_imports():
@@ -187,14 +196,35 @@ def test_no_circular_imports():
         (PRIVATE, PRIVATE),
         (BASE, PRIVATE),
         (CORE, PRIVATE | BASE | CORE),
-        (NETWORKS, PRIVATE | {"bridges"} | NETWORKS),
+        (NETWORKS, PRIVATE | {"bridges"} | NETWORKS | MASKS),
+        (MASKS, PRIVATE),
+        (RULERS - {"classifier"}, PRIVATE | DATA | RULERS - {"classifier"}),
+        ({"recipes"}, PRIVATE | DATA | BASE | NETWORKS),
     ],
-    ids=["private", "base", "core", "networks"],
+    ids=["private", "base", "core", "networks", "masks", "rulers", "recipes"],
 )
 def test_lower_modules_know_only_their_own_kind_and_what_is_below(modules, allowed):
     for name, imports in import_graph().items():
         if name in modules:
             assert imports <= allowed, f"{name} imports {sorted(imports - allowed)}"
+
+
+def test_data_know_nothing_but_data():
+    """Couplings and corruptions among them: no bridge, no network, no recipe."""
+    for name, imports in import_graph().items():
+        if name in DATA:
+            assert imports <= PRIVATE | DATA, f"{name} imports {sorted(imports - PRIVATE - DATA)}"
+
+
+def test_the_modules_of_the_image_tasks_stand_in_one_order():
+    graph = import_graph()
+    below = PRIVATE | BASE | CORE | NETWORKS | DATA | RULERS - set(TASKS)
+    for k, name in enumerate(TASKS):
+        assert name in graph, name
+        allowed = below | set(TASKS[:k])
+        assert graph[name] <= allowed, f"{name} imports {sorted(graph[name] - allowed)}"
+    for name in BASE | CORE | NETWORKS | DATA:
+        assert not graph.get(name, set()) & set(TASKS), f"{name} imports {sorted(graph[name] & set(TASKS))}"
 
 
 def test_nothing_imports_what_stands_on_top():

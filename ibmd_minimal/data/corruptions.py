@@ -15,7 +15,9 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
 from .. import _checks as check
+from .._random import Draws
 from .blurs import blur_gaussian, blur_uniform, mirrored
+from .masks import hide, masks
 
 
 def _multiple(x: Tensor, of: int, name: str) -> None:
@@ -118,6 +120,17 @@ def jpeg(x: Tensor, quality: int = 10) -> Tensor:
     return einsum(planes, torch.linalg.inv(matrix).to(x), "b k h w, c k -> b c h w") / 127.5 - 1
 
 
+# -- inpainting ------------------------------------------------------------------------------------
+
+
+def inpaint(x: Tensor, mask: str = "center", generator: torch.Generator | Draws | None = None) -> Tensor:
+    """The image with a hole filled with 0, a value that no 8-bit image has, so that `masks.hole_of` finds it again.
+
+    `mask`: a name of `masks.MASKS`; the free-form ones are drawn from `generator`, one for each image.
+    """
+    return hide(x, masks(mask, len(x), *x.shape[-2:], generator))
+
+
 CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
     "sr4x-pool": sr4x_pool,
     "sr4x-bicubic": sr4x_bicubic,
@@ -125,17 +138,21 @@ CORRUPTIONS: dict[str, Callable[..., Tensor]] = {
     "jpeg-10": partial(jpeg, quality=10),
     "blur-uniform": blur_uniform,
     "blur-gaussian": blur_gaussian,
+    "inpaint-center": inpaint,
+    "inpaint-freeform": partial(inpaint, mask="freeform-20-30"),
 }
+RANDOM = {"inpaint-freeform"}  # these draw numbers of their own
 
 
-def corrupt(name: str, x: Tensor, **options) -> Tensor:
+def corrupt(name: str, x: Tensor, generator: torch.Generator | Draws | None = None, **options) -> Tensor:
     """`xT` for the clean images `x` `(batch, channel, height, width)` under the corruption called `name`.
 
-    Same shape, dtype and device; differentiable in `x` wherever the corruption is. ValueError for an unknown name
-    (with the nearest one) or a shape that the corruption cannot take, TypeError for anything but a floating tensor.
+    Same shape, dtype and device; differentiable in `x` wherever the corruption is. `generator`: what the RANDOM ones
+    draw from. ValueError for an unknown name (with the nearest one) or a shape that the corruption cannot take,
+    TypeError for anything but a floating tensor.
     """
     corruption = CORRUPTIONS[check.choice(name, "name", CORRUPTIONS)]
     check.tensor(x, "x")
     if x.ndim != 4:
         raise ValueError(f"x has shape {tuple(x.shape)}; wanted images, (batch, channel, height, width)")
-    return corruption(x, **options)
+    return corruption(x, generator=generator, **options) if name in RANDOM else corruption(x, **options)

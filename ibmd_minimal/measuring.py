@@ -1,0 +1,119 @@
+"""One task measured from end to end: the exam, teacher and students sitting it, the results printed and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from .checkpoints import card_of, load_model, machine, shipped
+from .data.couplings import Photographs
+from .evaluation import COLUMNS, Agreement, Exam, Row, agreement, formatted, mean, student_row, table, teacher_rows
+from .metrics import consistency, psnr, ssim
+from .networks import Denoiser
+from .recipes import Recipe, recipe
+from .restoring import corrupted, restorer, source_of
+from .results import note
+from .runs import peak_memory, student_role
+from .students import Student
+
+WHOLE = 50
+WHOLE_NFE = (1, 20)
+COSTS = ("steps", "hours", "passes", "memory_mb", "machine")
+
+
+def students_of(task: Recipe) -> list[str]:
+    """Names of the task's shipped students; of the one-step student if there are none."""
+    names = [f"{task.name}-{student_role(nfe)}" for nfe in task.students]
+    return [name for name in names if name in shipped()] or names[:1]
+
+
+def costs(name: str) -> dict:
+    """What a checkpoint's card says its training took."""
+    card = card_of(name)
+    return {key: card[key] for key in COSTS if key in card}
+
+
+def whole(
+    task: Recipe, photographs: Sequence[Tensor], teacher: Denoiser, students: Sequence[Student], seed: int, label
+) -> Iterator[dict]:
+    """Yield rows as JSON of whole photographs, restored by the students and by the teacher at two NFE."""
+    sources = [(photo[None].float() / 127.5 - 1, source_of(photo, task, clean=True)[0]) for photo in photographs]
+    models = [("student", one.nfe, one) for one in students] + [("teacher", nfe, teacher) for nfe in WHOLE_NFE]
+    for who, nfe, model in models:
+        restore = restorer(task, model, nfe, seed, label=label if who == "student" else None)
+        start = time.perf_counter()
+        found = [(x0, xT, restore(xT)) for x0, xT in sources]
+        seconds = (time.perf_counter() - start) / len(found)
+        row = {"who": who, "nfe": nfe, "n": len(found), "seconds": seconds}
+        for name, values in {
+            "psnr": [psnr(y, x0) for x0, _, y in found],
+            "ssim": [ssim(y, x0) for x0, _, y in found],
+            "consistency": [consistency(y, xT, lambda y: corrupted(y, task)) for _, xT, y in found],
+        }.items():
+            row[name], row[f"{name}_error"] = mean(torch.cat(values))
+        yield row
+
+
+def said(seen: Agreement) -> str:
+    """What was found of the mean over `z`, in three lines."""
+    return (
+        f"mean of {seen.draws} student samples against the teacher's single step: mean square {seen.gap:.6f}, of "
+        f"which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\nE Var_z G {seen.variance:.6f}, "
+        f"{seen.diversity:.3f} ({seen.diversity_error:.3f}) of the teacher's squared error at NFE 1, "
+        f"{seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} dB"
+    )
+
+
+def measure(
+    task: Recipe,
+    name: str,
+    n: int = 2000,
+    nfes: Sequence[int] = (1, 5, 20, 100),
+    teacher: str | None = None,
+    student: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    keep: bool = False,
+) -> dict:
+    """Measure the teacher called `name` and the task's students, print the table, keep it in the results if asked.
+
+    `teacher`, `student`: checkpoints other than the shipped ones. `name` differs from the task's where it has several
+    teachers; the student is told which then.
+    """
+    if teacher and task.teachers:
+        raise ValueError(f"teacher {teacher} for {task.name}, which has {len(task.teachers)}; wanted none named")
+    coupling, label = recipe(name).coupling("test"), task.teachers.index(name) if task.teachers else None
+    names = [teacher or f"{name}-teacher", *([student] if student else students_of(task))]
+    guide, *students = (load_model(one, device, role) for one, role in zip(names, ["teacher"] + ["student"] * 9))
+    print(f"{name}: {n} pictures of {coupling.words}\n", flush=True)
+    exam, rows = Exam.set(coupling, n, seed), []
+    for row in _rows(exam, guide, students, nfes, seed, label):
+        rows.append(row.noted())
+        print("  ".join(formatted(rows[-1])), flush=True)
+    print("\n" + table([formatted(row) for row in rows], COLUMNS) + "\n")
+    seen = {str(one.nfe): agreement(exam, guide, one, guide.bridge, 16, seed, label) for one in students}
+    for nfe, one in seen.items():
+        print(f"student of NFE {nfe}: {said(one)}\n", flush=True)
+    entry = {"data": coupling.words.partition(": ")[0], "n": n, "seed": seed, "machine": machine(device)}
+    entry |= {
+        "memory_mb": peak_memory(device),
+        "rows": rows,
+        "agreement": {nfe: asdict(one) for nfe, one in seen.items()},
+    }
+    if isinstance(coupling, Photographs) and not recipe(name).pasted:
+        entry["whole"] = list(whole(recipe(name), coupling.images[:WHOLE], guide, students, seed, label))
+    entry["training"] = {one: costs(one) for one in names}
+    if keep:
+        note(f"{task.name}/{name}" if task.teachers else name, entry)
+    return entry
+
+
+def _rows(exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label) -> Iterator[Row]:
+    yield from exam.reference_rows()
+    for one in students:
+        yield student_row(exam, one, seed, label)
+    yield from teacher_rows(exam, teacher, teacher.bridge, nfes, seed)

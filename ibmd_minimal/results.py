@@ -1,0 +1,82 @@
+"""What was measured of every task, in one file, and the tables that the README and the chapters make of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import _checks as check
+from .evaluation import COLUMNS, formatted
+from .training import write_whole
+
+FILE = Path(__file__).resolve().parents[1] / "assets" / "results.json"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def results(path: Path | str = FILE) -> dict[str, dict]:
+    """What was measured, by task; "multi/jpeg-10" is what the student of several teachers does for one of them."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def result(name: str, path: Path | str = FILE) -> dict:
+    """One task's entry: data, crops, seed, machine, rows, agreement; ValueError for one not measured."""
+    found = results(path)
+    return found[check.choice(name, "result", found)]
+
+
+def note(name: str, entry: dict, path: Path | str = FILE) -> None:
+    """Put one task's entry into the file, in place of what stood there."""
+    found = dict(sorted((results(path) | {name: entry}).items()))
+    write_whole(path, (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+
+
+def markdown(entry: dict) -> str:
+    """A task's rows as a table in Markdown, without the columns in which nothing was measured."""
+    rows = [formatted(row) for row in entry["rows"]]
+    kept = [k for k in range(len(COLUMNS)) if any(row[k] != "-" for row in rows)]
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return "\n".join("| " + " | ".join(line[k] for k in kept) + " |" for line in lines)
+
+
+def summary(found: dict[str, dict]) -> str:
+    """One line a task: the floor, the teacher's best distance and where, the students' distances, the speed-up."""
+    lines = [
+        "| task | floor | corrupted | teacher, best (NFE) | student (NFE) | diversity | seconds, teacher/student |"
+    ]
+    lines.append("|" + "---|" * 7)
+    for name, entry in found.items():
+        rows = {
+            who: [row for row in entry["rows"] if row["who"] == who] for who in ("floor", "xT", "teacher", "student")
+        }
+        best = min(rows["teacher"], key=lambda row: row["frechet"])
+        students = ", ".join(_distance(row) for row in rows["student"])
+        diversity = ", ".join(f"{one['diversity']:.2f}" for one in entry["agreement"].values())
+        speed = ", ".join(f"{best['seconds'] / row['seconds']:.0f}" for row in rows["student"])
+        reference = [f"{rows[who][0]['frechet']:.2f}" for who in ("floor", "xT")]
+        lines.append("| " + " | ".join([name, *reference, _distance(best), students, diversity, speed]) + " |")
+    return "\n".join(lines)
+
+
+def _distance(row: dict) -> str:
+    method = ", DBIM" if row.get("method") == "dbim" else ""
+    return f"{row['frechet']:.2f} ({row['nfe']}{method})"
+
+
+def rendered(found: dict[str, dict]) -> str:
+    """All that the README shows: the summary, and below it a table for each task with what it was measured on."""
+    parts = [summary(found)]
+    for name, entry in found.items():
+        where = f"{entry['machine']['device']}, {entry['machine']['cpu']}"
+        title = f"{name}: {entry['n']} pictures, {entry['data']}; seed {entry['seed']}; {where}"
+        parts.append(f"<details><summary>{title}</summary>\n\n{markdown(entry)}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def with_results(text: str, found: dict[str, dict]) -> str:
+    """A text with what stands between its two marks replaced by the results; ValueError where a mark is missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has not both marks; wanted {BEGIN} and, below it, {END}")
+    return f"{before}{BEGIN}\n\n{rendered(found)}\n\n{END}{after}"

@@ -1,0 +1,283 @@
+"""What is measured and how it is kept: the exam, its rows, the agreement, the results file and the README's tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tiny import randomised
+from torch import nn
+
+from ibmd_minimal import evaluation
+from ibmd_minimal._random import Draws
+from ibmd_minimal.bridges import brownian
+from ibmd_minimal.data.couplings import Photographs, Renderings
+from ibmd_minimal.data.images import to_uint8
+from ibmd_minimal.evaluation import (
+    COLUMNS,
+    Exam,
+    Row,
+    agreement,
+    best_grid,
+    formatted,
+    student_of,
+    student_row,
+    teacher_at,
+    teacher_rows,
+)
+from ibmd_minimal.networks import UNet
+from ibmd_minimal.results import BEGIN, END, markdown, note, rendered, result, results, summary, with_results
+from ibmd_minimal.students import Student, student_from
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_up():
+    with tiny.made_up() as patched:
+        yield patched
+
+
+@pytest.fixture(scope="module")
+def exam() -> Exam:
+    return Exam.set(Photographs(tiny.photographs(), "sr4x-pool", 16), 200)
+
+
+@pytest.fixture(scope="module")
+def holes() -> Exam:
+    return Exam.set(Photographs(tiny.photographs(), "inpaint-center", 16), 200)
+
+
+# -- the exam ------------------------------------------------------------------------------------
+
+
+def test_an_exam_is_a_function_of_the_seed_and_of_one_half_of_the_pictures():
+    """Photographs of one grey each: greys 0, 2, 4, 6 are the rulers', 1, 3, 5, 7 those of the exam."""
+    flat = [torch.full((3, 20, 20), 30 * k, dtype=torch.uint8) for k in range(8)]
+    one, same, other = (Exam.set(Photographs(flat, "sr4x-pool", 16), 200, seed) for seed in (0, 0, 1))
+    assert torch.equal(one.x0, same.x0) and not torch.equal(one.x0, other.x0)
+    assert set((to_uint8(one.x0)[:, 0, 0, 0].int() // 30).tolist()) == {1, 3, 5, 7}
+    assert one.corruption == "sr4x-pool" and one.label is None and torch.allclose(one.again(one.x0), one.xT)
+
+
+def test_the_classes_of_an_exam_are_those_of_its_pictures():
+    """Pictures of one grey each, which says their class."""
+    label = torch.arange(400) // 2 % 6
+    grey = (40 * label).to(torch.uint8)[:, None, None, None]
+    found = Exam.set(Renderings(grey.expand(400, 3, 16, 16), grey.expand(400, 1, 16, 16), label), 200)
+    assert torch.equal((to_uint8(found.x0)[:, 0, 0, 0] // 40).long(), found.label)
+    assert found.corruption == "" and found.first(7).label.tolist() == found.label[:7].tolist()
+    row = found.row("floor", 0, found.x0)
+    assert row.consistency is None and 0 <= row.accuracy <= 1 and row.accuracy_error >= 0
+
+
+def test_what_fills_the_hole_and_copies_the_rest_is_consistent_and_nothing_else_is(holes):
+    teacher = randomised(tiny.HOLE.network(tiny.SMALL, 0))
+    filled = holes.restored(teacher_at(teacher, teacher.bridge, 2, 0))[0]
+    assert not torch.equal(filled, holes.xT) and holes.row("teacher", 2, filled).consistency == 0
+    assert holes.row("xT", 0, holes.xT).consistency == 0
+    changed = filled.clone()
+    changed[:, :, 0, 0] += 0.3
+    # one pixel of 256 off by 0.3, in all three channels
+    assert holes.row("teacher", 2, changed).consistency == pytest.approx(0.3 / 16, rel=1e-5)
+
+
+def test_rows_are_kept_as_json_without_what_is_not_there(exam):
+    floor, corrupted = exam.reference_rows()
+    for row in (floor, corrupted):
+        noted = row.noted()
+        assert json.loads(json.dumps(noted, allow_nan=False)) == noted
+        assert not [key for key, value in noted.items() if value is None or value == ""]
+        assert "accuracy" not in noted and "seconds" not in noted and "method" not in noted
+    assert "psnr" not in floor.noted() and math.isinf(floor.psnr) and corrupted.noted()["psnr"] > 0
+    assert floor.noted()["nfe"] == 0 and corrupted.noted()["consistency"] < 1e-6
+    assert floor.frechet < corrupted.frechet and floor.pairs < corrupted.pairs
+
+
+def test_a_row_as_text():
+    row = Row("teacher", 5, 1.234, 0.1, 0.0123, 0.001, 2.5, 0.2, 20.0, 0.3, 0.5, 0.01, seconds=3.21, method="dbim")
+    text = dict(zip(COLUMNS, formatted(row.noted())))
+    assert text["who"] == "teacher DBIM" and text["NFE"] == "5" and text["Fréchet"] == "1.23 (0.10)"
+    assert text["kernel x1000"] == "12.3 (1.0)" and text["pairs"] == "2.50 (0.20)" and text["s/1,000"] == "3.2"
+    assert text["consistency"] == text["accuracy"] == "-"
+    assert formatted(Row("floor", 0, *[1.0] * 10).noted())[1] == "-"
+
+
+# -- teachers and students -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("better", evaluation.GRIDS)
+def test_the_better_grid_is_the_one_with_the_smaller_distance(exam, monkeypatch, better):
+    asked = []
+
+    def sampler(teacher, bridge, nfe, seed, method, grid):
+        asked.append((nfe, grid))
+        x0 = iter(exam.x0.split(250))
+        return lambda xT: next(x0) if grid == better else xT
+
+    monkeypatch.setattr(evaluation, "teacher_at", sampler)
+    assert best_grid(exam, None, None, 100, "posterior") == better
+    assert asked == [(20, "uniform"), (20, "quadratic")]  # 20 passes tell them apart
+    assert best_grid(exam, None, None, 1, "posterior") == "uniform" and len(asked) == 2
+
+
+def test_a_conditional_teacher_is_measured_by_two_methods_an_unconditional_one_by_one(holes, exam):
+    teacher = randomised(tiny.HOLE.network(tiny.SMALL, 0))
+    rows = list(teacher_rows(holes, teacher, teacher.bridge, (1, 3)))
+    assert [(row.who, row.nfe, row.method) for row in rows] == [
+        ("teacher", 1, "posterior"), ("teacher", 3, "posterior"), ("teacher", 3, "dbim"),
+    ]  # fmt: skip
+    assert all(row.grid in evaluation.GRIDS and row.seconds > 0 for row in rows)
+    other = randomised(tiny.SR.network(tiny.SMALL, 0))
+    assert [(row.nfe, row.method) for row in teacher_rows(exam, other, other.bridge, (2,))] == [(2, "posterior")]
+
+
+def test_evaluation_is_a_function_of_the_seed(exam):
+    student = student_from(randomised(UNet(brownian(0.1), 3, (4,))))
+    randomised(student.network)
+    one, same, other = (exam.restored(student_of(student, seed))[0] for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_a_student_of_several_passes_and_of_several_tasks_has_its_row(holes, exam):
+    student = student_from(randomised(tiny.HOLE.network(tiny.SMALL, 0)), tiny.HOLE.make_bridge(), (1.0, 0.5))
+    row = student_row(holes, student)
+    assert (row.who, row.nfe, row.consistency) == ("student", 2, 0)
+    several = student_from(randomised(randomised(tiny.SR.network(tiny.SMALL, 0)).with_labels(2)))
+    one, other = (student_row(exam, several, 0, label).frechet for label in (0, 1))
+    assert one != other
+    with pytest.raises(ValueError, match="label is missing; this network knows 2 labels"):
+        student_row(exam, several)
+
+
+class Constant(nn.Module):
+    """A student of known law: the teacher's single step and `std z`, `std` as the label says if there is one."""
+
+    noise_channels, conditional = 3, False
+
+    def __init__(self, teacher: nn.Module, *std: float):
+        super().__init__()
+        self.teacher, self.std = teacher, torch.tensor(std)
+        self.noise_shape = lambda x: tuple(x.shape)
+
+    def forward(self, x_t, t, xT, z, label=None):
+        std = self.std[torch.zeros(len(x_t), dtype=torch.int64) if label is None else label]
+        return self.teacher(x_t, t, xT) + std[:, None, None, None] * z
+
+
+def test_agreement_measures_the_mean_and_the_variance_of_a_known_student(exam):
+    teacher = UNet(brownian(0.1), 3, (4,))
+    seen = agreement(exam, teacher, Student(Constant(teacher, 0.1)), teacher.bridge, draws=8)
+    # 200 x 768 values: the variance of 8 draws has a relative standard error of sqrt(2/7/153600), 0.14%
+    assert seen.variance == pytest.approx(0.01, rel=0.007) and seen.gap_noise == pytest.approx(0.01 / 8, rel=0.007)
+    assert seen.gap == pytest.approx(seen.gap_noise, rel=0.02)
+    single = exam.restored(teacher_at(teacher, teacher.bridge, 1, 0))[0]
+    assert seen.teacher_error == pytest.approx(float((single - exam.x0).square().mean()))
+    assert seen.diversity == pytest.approx(seen.variance / seen.teacher_error, rel=1e-5)
+
+
+def test_the_diversity_of_a_student_as_diverse_as_the_data_is_one_and_its_error_that_of_the_pictures(exam):
+    teacher = UNet(brownian(0.1), 3, (4,))
+    single = exam.restored(teacher_at(teacher, teacher.bridge, 1, 0))[0]
+    each = (single - exam.x0).square().flatten(1).mean(1)
+    student = Student(Constant(teacher, float(each.mean()) ** 0.5, 0.0))
+    seen, none = (agreement(exam, teacher, student, teacher.bridge, draws=4, label=label) for label in (0, 1))
+    # 4 draws: sqrt(2/3/153600) = 0.2%
+    assert seen.diversity == pytest.approx(1, rel=0.01) and none.diversity == 0 and none.variance == 0
+    # the spread hardly varies, so the ratio's relative error is that of the mean error; a bootstrap's own is 5% or less
+    assert seen.diversity_error == pytest.approx(float(each.std() / each.mean()) / 200**0.5, rel=0.25)
+
+
+# -- the results file ------------------------------------------------------------------------------
+
+
+def row(who: str, nfe: int, frechet: float, **more) -> dict:
+    fixed = {"kernel": 0.01, "kernel_error": 0.001, "pairs": 2.0, "pairs_error": 0.1, "ssim": 0.5, "ssim_error": 0.01}
+    return {"who": who, "nfe": nfe, "frechet": frechet, "frechet_error": 0.1} | fixed | more
+
+
+def entry(scale: float = 1.0, students: tuple[int, ...] = (1,)) -> dict:
+    rows = [row("floor", 0, 1.0 * scale), row("xT", 0, 13.0 * scale)]
+    rows += [row("student", nfe, (3.0 - nfe / 4) * scale, seconds=2.0 * nfe, accuracy=0.9) for nfe in students]
+    for nfe, frechet, method in ((1, 12.0, "posterior"), (20, 2.5, "dbim"), (100, 2.7, "posterior")):
+        rows.append(row("teacher", nfe, frechet * scale, seconds=3.0 * nfe, method=method, psnr=22.5, psnr_error=0.1))
+    seen = {str(nfe): {"diversity": 0.5 + nfe / 10} for nfe in students}
+    about = {"data": "4 photographs", "n": 200, "seed": 0, "machine": {"device": "1 CPU thread", "cpu": "abacus"}}
+    return about | {"rows": rows, "agreement": seen}
+
+
+def test_what_is_noted_is_found_again_and_replaced_alone(tmp_path):
+    path = tmp_path / "deeper" / "results.json"
+    assert results(path) == {}
+    for name, scale in (("sr4x-pool", 1.0), ("jpeg-10", 2.0), ("multi/jpeg-10", 3.0), ("sr4x-pool", 4.0)):
+        note(name, entry(scale), path)
+    found = results(path)
+    assert set(found) == {"sr4x-pool", "jpeg-10", "multi/jpeg-10"} and found["sr4x-pool"] == entry(4.0)
+    assert result("jpeg-10", path) == entry(2.0)
+    with pytest.raises(ValueError, match="result is 'jpeg-1'; wanted one of .*did you mean 'jpeg-10'"):
+        result("jpeg-1", path)
+    with pytest.raises(ValueError):
+        note("jpeg-10", entry(float("nan")), path)
+    assert results(path) == found  # what no JSON holds leaves the file as it was
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_a_table_has_a_line_for_each_row_and_no_column_without_a_number():
+    header, rule, *lines = markdown(entry()).splitlines()
+    assert cells(header) == [name for name in COLUMNS if name != "consistency"]
+    assert set(cells(rule)) == {"---"} and len(lines) == 6
+    assert all(len(cells(line)) == len(cells(header)) for line in (rule, *lines))
+    assert cells(lines[0])[:3] == ["floor", "-", "1.00 (0.10)"] and cells(lines[4])[:2] == ["teacher DBIM", "20"]
+
+
+def test_the_summary_sets_the_teacher_s_best_beside_every_student():
+    header, rule, first, second = summary({"a": entry(), "b": entry(2.0, (1, 4))}).splitlines()
+    assert len(cells(header)) == len(cells(rule)) == len(cells(first)) == 7
+    assert cells(first) == ["a", "1.00", "13.00", "2.50 (20, DBIM)", "2.75 (1)", "0.60", "30"]
+    assert cells(second) == ["b", "2.00", "26.00", "5.00 (20, DBIM)", "5.50 (1), 4.00 (4)", "0.60, 0.90", "30, 8"]
+
+
+def test_the_text_between_the_marks_is_the_results_and_the_rest_stays():
+    found = {"a": entry(), "multi/b": entry(2.0)}
+    before, after = f"Above.\n\n{BEGIN}\nstale\n", f"{END}\n\nBelow {BEGIN} once more.\n"
+    text = with_results(before + after, found)
+    assert text.startswith(f"Above.\n\n{BEGIN}\n\n| task") and text.endswith(after) and "stale" not in text
+    assert with_results(text, found) == text and rendered(found) in text
+    assert "a: 200 pictures, 4 photographs; seed 0; 1 CPU thread, abacus" in text and markdown(found["a"]) in text
+    assert text.count("<details>") == text.count("</details>") == 2
+
+
+@pytest.mark.parametrize("text", ["", f"{BEGIN} and no end", f"no begin {END}", f"{END} the wrong way {BEGIN}"])
+def test_a_text_without_both_marks_is_refused(text):
+    with pytest.raises(ValueError, match="has not both marks; wanted <!-- results: begin -->"):
+        with_results(text, {})
+
+
+def test_the_readme_shows_the_stored_results_and_nothing_else():
+    text = README.read_text(encoding="utf-8")
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert with_results(text, results()) == text, "the README is stale; run python -m ibmd_minimal results"
+
+
+def test_the_stored_results_are_of_shipped_recipes_and_hold_what_the_tables_want():
+    for name, found in results().items():
+        assert {"data", "n", "seed", "machine", "rows", "agreement"} <= set(found), name
+        assert {row["who"] for row in found["rows"]} == {"floor", "xT", "teacher", "student"}, name
+        assert found["n"] >= 2000, name
+        students = [str(row["nfe"]) for row in found["rows"] if row["who"] == "student"]
+        assert students == list(found["agreement"]), name
+
+
+def test_draws_of_an_exam_do_not_depend_on_what_was_drawn_before():
+    coupling = Photographs(tiny.photographs(), "inpaint-freeform", 16)
+    torch.rand(5)
+    one, same = Exam.set(coupling, 200), Exam.set(coupling, 200)
+    assert torch.equal(one.xT, same.xT) and torch.equal(one.ruler.reference, same.ruler.reference)
+    assert torch.equal(one.x0, coupling.halves()[1].sample(200, Draws.at(0, 1))[0])
