@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
@@ -11,7 +10,19 @@ from torch import Tensor
 
 from .checkpoints import card_of, load_model, machine, shipped
 from .data.couplings import Photographs
-from .evaluation import COLUMNS, Agreement, Exam, Row, agreement, formatted, mean, student_row, table, teacher_rows
+from .evaluation import (
+    COLUMNS,
+    Agreement,
+    Exam,
+    Row,
+    agreement,
+    clock,
+    formatted,
+    mean,
+    student_row,
+    table,
+    teacher_rows,
+)
 from .metrics import consistency, psnr, ssim
 from .networks import Denoiser
 from .recipes import Recipe, recipe
@@ -45,9 +56,9 @@ def whole(
     models = [("student", one.nfe, one) for one in students] + [("teacher", nfe, teacher) for nfe in WHOLE_NFE]
     for who, nfe, model in models:
         restore = restorer(task, model, nfe, seed, label=label if who == "student" else None)
-        start = time.perf_counter()
+        start = clock()
         found = [(x0, xT, restore(xT)) for x0, xT in sources]
-        seconds = (time.perf_counter() - start) / len(found)
+        seconds = (clock() - start) / len(found)
         row = {"who": who, "nfe": nfe, "n": len(found), "seconds": seconds}
         for name, values in {
             "psnr": [psnr(y, x0) for x0, _, y in found],

@@ -337,6 +337,10 @@ class UNet(Denoiser):
     size of the one before, `blocks` residual blocks on the way down and as many on the way up. Height and width
     must be multiples of `stride = patch 2^(levels-1)`. Local: no statistics over positions, so the interior of a crop
     taken at a multiple of the stride equals the whole image's output `reach` pixels away from the cut.
+
+    `gated`: F gets its input back, times a learned function of t, so that it can leave out what the preconditioning
+    carries through. Where the noise is strong and a patch has more values than the network has channels, F could not
+    do that otherwise: it would have to hand every pixel's noise through.
     """
 
     kind = "unet"
@@ -358,12 +362,14 @@ class UNet(Denoiser):
         labels: int = 0,
         head_start: Sequence[float] | None = None,
         pasted: bool = False,
+        gated: bool = False,
     ):
         widths = [check.count(width, "widths") for width in widths]
         if not widths:
             raise ValueError("widths is empty; wanted one width per level, for example (64, 128)")
         patch, blocks = check.count(patch, "patch"), check.count(blocks, "blocks")
         sizes = {"channels": channels, "widths": widths, "blocks": blocks, "patch": patch}
+        sizes |= {"gated": True} if gated else {}
         super().__init__(
             bridge, sigma0, sigmaT, covariance, conditional, noise_channels, labels, head_start, pasted, **sizes
         )
@@ -384,6 +390,7 @@ class UNet(Denoiser):
         self.shrink = nn.ModuleList(nn.Conv2d(4 * widths[k], widths[k + 1], 1) for k in levels[:-1])
         self.grow = nn.ModuleList(nn.Conv2d(widths[k + 1], 4 * widths[k], 1) for k in levels[:-1])
         self.last = zero(nn.Conv2d(widths[0], size * channels, 3, padding=1))
+        self.gate = zero(nn.Linear(embedding, 1)) if gated else None
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -420,7 +427,8 @@ class UNet(Denoiser):
             h = h if k == len(self.grow) else skips[k] + to_space(self.grow[k](h), 2)
             for block in blocks:
                 h = block(h, embedding, noise[k])
-        return to_space(self.last(F.silu(h)), self.patch)
+        out = to_space(self.last(F.silu(h)), self.patch)
+        return out if self.gate is None else out + self.gate(embedding)[:, :, None, None] * x
 
     def _embedding(self, t: Tensor, label: Tensor | None, dtype: torch.dtype) -> Tensor:
         features = time_features(self.bridge, t, dtype)

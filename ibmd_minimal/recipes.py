@@ -55,9 +55,10 @@ class Recipe:
     `corruption`: a name of `data.corruptions`, or for rendered solids ("lines" or "normals") the source. `data`:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
-    `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `students`: the NFE of its
-    students. `teachers`: the recipes whose teachers share one student, told apart by a label. `multiple`: what height
-    and width have to be multiples of for the corruption; `enlarge`: by how much `restore` enlarges files.
+    `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
+    (`networks.UNet`). `students`: the NFE of its students. `teachers`: the recipes whose teachers share one student,
+    told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
+    how much `restore` enlarges files.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Recipe:
     sigmaT: float = 0.5
     covariance: float = 0.0
     pasted: bool = False
+    gated: bool = False
     weight: str = "soft"
     students: tuple[int, ...] = (1,)
     teachers: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class Recipe:
     def network(self, budget: Budget, seed: int) -> Denoiser:
         """The teacher with fresh weights, a function of the seed."""
         moments = {"sigma0": self.sigma0, "sigmaT": self.sigmaT, "covariance": self.covariance}
-        kind = {"patch": self.patch, "conditional": self.conditional, "pasted": self.pasted}
+        kind = {"patch": self.patch, "conditional": self.conditional, "pasted": self.pasted, "gated": self.gated}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return UNet(self.make_bridge(), 3, budget.widths, budget.blocks, **kind, **moments)
@@ -141,12 +143,13 @@ def _restoration(name: str, **options) -> Recipe:
 
 def _translation(name: str, source: str, **options) -> Recipe:
     """A conditional VP bridge (DDBM) from what a solid's picture was drawn from."""
-    return Recipe(name, source, VP, True, "solids", size=64, patch=4, sigma0=0.514, students=(1, 2), **options)
+    options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2)}
+    return Recipe(name, source, VP, True, "solids", **options)
 
 
 def _inpainting(name: str, **options) -> Recipe:
     """A conditional VP bridge whose network fills the hole and copies the rest."""
-    return Recipe(name, name, VP, True, pasted=True, sigma0=0.5063, sigmaT=0.44, **options)
+    return Recipe(name, name, VP, True, pasted=True, gated=True, sigma0=0.5063, sigmaT=0.44, **options)
 
 
 def _warm(start: str) -> Budget:
@@ -154,8 +157,8 @@ def _warm(start: str) -> Budget:
     return Budget(teacher_steps=1200, teacher_lr=4e-4, start=start)
 
 
-# Moments measured on 4,000 crops of BSDS500's training photographs, 4,096 solids. A head start is the one whose spread
-# is the teacher's error at NFE 1, as it has to be in the end.
+# Moments measured on 4,000 crops of BSDS500's training photographs, 4,096 solids. A head start is one whose spread
+# comes near the teacher's error at NFE 1, to half of it or more: the two have to be equal in the end.
 RECIPES: dict[str, Recipe] = {
     one.name: one
     for one in (

@@ -282,6 +282,28 @@ def test_a_pasted_network_s_spec_and_student_paste_too_and_others_do_not_mention
 # -- the U-Net -------------------------------------------------------------------------------------
 
 
+def test_a_gate_is_shut_at_first_and_lets_f_take_its_input_away():
+    torch.manual_seed(0)
+    plain = randomise(UNet(brownian(0.3), 3, (4, 4)))
+    gated = UNet(brownian(0.3), 3, (4, 4), gated=True)
+    gated.load_state_dict(plain.state_dict(), strict=False)
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([0.3, 1.0])
+    assert torch.equal(gated(x, t), plain(x, t))
+    with torch.no_grad():
+        gated.gate.bias.fill_(-0.25)
+    skip, out, scale = (c.float().view(-1, 1, 1, 1) for c in plain.precondition(t))
+    assert torch.allclose(gated(x, t), plain(x, t) - 0.25 * out * scale * x, atol=1e-6)
+
+
+def test_a_gated_network_s_spec_and_student_are_gated_and_others_do_not_mention_it():
+    network = randomise(UNet(brownian(0.3), 3, (4,), gated=True))
+    twin = network_from(json.loads(json.dumps(network.spec())))
+    twin.load_state_dict(network.state_dict())
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([0.3, 1.0])
+    assert torch.equal(twin(x, t), network(x, t)) and network.as_student().gate is not None
+    assert "gated" not in UNet(brownian(0.3), 3, (4,)).spec()["arguments"]
+
+
 @pytest.mark.parametrize("p", [1, 2, 4])
 def test_depth_and_space_are_each_other_s_inverse_as_torch_has_them(p):
     x = torch.randn(2, 3, 8, 12)
