@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
+from torch import nn
 
 from . import _checks as check
 from .networks import Denoiser, network_from
@@ -41,7 +42,7 @@ def machine(device: torch.device | str = "cpu") -> dict[str, str]:
     }
 
 
-def weights_of(model: Denoiser | Student) -> bytes:
+def weights_of(model: nn.Module) -> bytes:
     """The parameters in half precision as a safetensors file; ValueError for one that half precision cannot hold."""
     network = model.network if isinstance(model, Student) else model
     weights = {name: value.detach().half().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -53,6 +54,14 @@ def weights_of(model: Denoiser | Student) -> bytes:
 def checksum(content: bytes) -> str:
     """sha256 in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def verified(path: Path, sha256: str) -> bytes:
+    """A file's content; ValueError where it is not the one of which a card has the checksum."""
+    content = path.read_bytes()
+    if checksum(content) != sha256:
+        raise ValueError(f"{path} does not match the checksum on its card; wanted the file as it was written")
+    return content
 
 
 def save_model(stem: Path | str, model: Denoiser | Student, card: dict) -> Path:
@@ -145,9 +154,7 @@ def load_model(name: str | Path, device: torch.device | str = "cpu", role: str |
     path = stem.with_name(stem.name + ".safetensors")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing beside its card; wanted the weights of the checkpoint {stem.name}")
-    content = path.read_bytes()
-    if checksum(content) != card["sha256"]:
-        raise ValueError(f"{path} does not match the checksum on its card; wanted the file as it was written")
+    content = verified(path, card["sha256"])
     try:
         model = _built(card, load_safetensors(content))
     except Exception as problem:  # whatever a foreign file makes torch, safetensors or a constructor raise

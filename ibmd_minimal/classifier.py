@@ -17,13 +17,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from . import _checks as check
 from ._random import Draws
-from .checkpoints import checksum, machine, write_together
+from .checkpoints import checksum, machine, verified, weights_of, write_together
 from .data.blurs import blur_gaussian
 from .data.images import to_float, to_uint8
 from .data.solids import CLASSES, solids
@@ -158,11 +157,9 @@ def train_classifier(
 
 def save_classifier(network: Classifier, card: dict, stem: Path | str = STEM) -> Path:
     """Write the weights in half precision, `stem.safetensors`, and `card` with their checksum; the card's path."""
-    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
-    for name, value in weights.items():
-        check.finite(value, f"the weight {name} in half precision")
-    content, stem = save_safetensors(weights), Path(stem)
-    card = card | {"parameters": sum(v.numel() for v in weights.values()), "sha256": checksum(content)}
+    content, stem = weights_of(network), Path(stem)
+    size = sum(value.numel() for value in network.state_dict().values())
+    card = card | {"parameters": size, "sha256": checksum(content)}
     paths = [stem.with_name(stem.name + suffix) for suffix in (".safetensors", ".json")]
     write_together(dict(zip(paths, (content, (json.dumps(card, indent=1) + "\n").encode()))))
     return paths[1]
@@ -190,9 +187,7 @@ def load_classifier(stem: Path | str = STEM) -> Classifier:
     card, path = card_of_classifier(stem), Path(stem).with_name(Path(stem).name + ".safetensors")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing beside its card; wanted the classifier's weights")
-    content = path.read_bytes()
-    if checksum(content) != card["sha256"]:
-        raise ValueError(f"{path} does not match the checksum on its card; wanted the file as it was written")
+    content = verified(path, card["sha256"])
     network = Classifier()
     try:
         network.load_state_dict({name: value.float() for name, value in load_safetensors(content).items()})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .checkpoints import card_of, load_model, machine, shipped
 from .data.couplings import Photographs
+from .data.images import to_float
 from .evaluation import (
     COLUMNS,
     Agreement,
@@ -52,7 +53,7 @@ def whole(
     task: Recipe, photographs: Sequence[Tensor], teacher: Denoiser, students: Sequence[Student], seed: int, label
 ) -> Iterator[dict]:
     """Yield rows as JSON of whole photographs, restored by the students and by the teacher at two NFE."""
-    sources = [(photo[None].float() / 127.5 - 1, source_of(photo, task, clean=True)[0]) for photo in photographs]
+    sources = [(to_float(photo)[None], source_of(photo, task, clean=True)[0]) for photo in photographs]
     models = [("student", one.nfe, one) for one in students] + [("teacher", nfe, teacher) for nfe in WHOLE_NFE]
     for who, nfe, model in models:
         restore = restorer(task, model, nfe, seed, label=label if who == "student" else None)

@@ -179,8 +179,9 @@ def restore_files(
     student of several teachers, the task it does. ValueError, FileNotFoundError for these; OSError where `out` cannot
     be written. No source is overwritten.
     """
-    model, hole = _model(recipe, teacher, nfe, device, checkpoint, instead), None if mask is None else _mask(mask)
-    label = _label(recipe, instead) if isinstance(model, Student) else None
+    label = _label(recipe, instead)
+    model = _model(recipe, teacher, nfe, device, checkpoint, instead)
+    hole = None if mask is None else _mask(mask)
     recipe = named(instead) if instead else recipe
     restore = restorer(recipe, model, passes := _passes(model, nfe), seed, label=label)
     files, problems = _found(paths)
@@ -200,7 +201,6 @@ def restore_files(
 
 
 def _model(recipe: Recipe, teacher: bool, nfe: int | None, device: str, checkpoint, instead) -> Denoiser | Student:
-    _label(recipe, instead)
     role = "teacher" if teacher else student_role(nfe if nfe in recipe.students else recipe.students[0])
     owner = instead if teacher and instead else recipe.name
     return load_model(checkpoint or f"{owner}-{role}", device, role=role.partition("-")[0])
