@@ -72,6 +72,9 @@ def _evaluating(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--teacher", help="a checkpoint other than the shipped one")
     sub.add_argument("--student", help="a checkpoint other than the shipped one")
     sub.add_argument("--note", action="store_true", help="write what was measured to assets/results.json")
+    sub.add_argument(
+        "--again", action="store_true", help="new students only: the teacher's rows are those noted before"
+    )
 
 
 def _restoring(sub: argparse.ArgumentParser) -> None:
@@ -153,7 +156,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     task, device = recipe(args.recipe), device_of(args.device)
     for name in task.teachers or (task.name,):
-        measure(task, name, args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note)
+        measure(task, name, args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note, args.again)
 
 
 def results(args: argparse.Namespace) -> None:

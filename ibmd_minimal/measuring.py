@@ -15,26 +15,27 @@ from .evaluation import (
     COLUMNS,
     Agreement,
     Exam,
-    Row,
     agreement,
     clock,
     formatted,
     mean,
     student_row,
     table,
+    teacher_at,
     teacher_rows,
 )
 from .metrics import consistency, psnr, ssim
 from .networks import Denoiser
 from .recipes import Recipe, recipe
 from .restoring import corrupted, restorer, source_of
-from .results import note
+from .results import note, results
 from .runs import peak_memory, student_role
 from .students import Student
 
 WHOLE = 50
 WHOLE_NFE = (1, 20)
-COSTS = ("steps", "hours", "passes", "memory_mb", "machine")
+TIMED = 250
+COSTS = ("steps", "hours", "passes", "memory_mb", "machine", "sha256")
 
 
 def students_of(task: Recipe) -> list[str]:
@@ -90,11 +91,13 @@ def measure(
     seed: int = 0,
     device: str = "cpu",
     keep: bool = False,
+    again: bool = False,
 ) -> dict:
     """Measure the teacher called `name` and the task's students, print the table, keep it in the results if asked.
 
     `teacher`, `student`: checkpoints other than the shipped ones. `name` differs from the task's where it has several
-    teachers; the student is told which then.
+    teachers; the student is told which then. `again`: the teacher's rows are those of the results, only timed anew;
+    ValueError where these are of other weights, pictures or seed.
     """
     if teacher and task.teachers:
         raise ValueError(f"teacher {teacher} for {task.name}, which has {len(task.teachers)}; wanted none named")
@@ -102,9 +105,10 @@ def measure(
     names = [teacher or f"{name}-teacher", *([student] if student else students_of(task))]
     guide, *students = (load_model(one, device, role) for one, role in zip(names, ["teacher"] + ["student"] * 9))
     print(f"{name}: {n} pictures of {coupling.words}\n", flush=True)
+    measured = _measured(name, names[0], n, seed) if again else None
     exam, rows = Exam.set(coupling, n, seed), []
-    for row in _rows(exam, guide, students, nfes, seed, label):
-        rows.append(row.noted())
+    for row in _rows(exam, guide, students, nfes, seed, label, measured):
+        rows.append(row)
         print("  ".join(formatted(rows[-1])), flush=True)
     print("\n" + table([formatted(row) for row in rows], COLUMNS) + "\n")
     seen = {str(one.nfe): agreement(exam, guide, one, guide.bridge, 16, seed, label) for one in students}
@@ -124,8 +128,24 @@ def measure(
     return entry
 
 
-def _rows(exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label) -> Iterator[Row]:
-    yield from exam.reference_rows()
-    for one in students:
-        yield student_row(exam, one, seed, label)
-    yield from teacher_rows(exam, teacher, teacher.bridge, nfes, seed)
+def _rows(
+    exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label, measured: list[dict] | None
+) -> Iterator[dict]:
+    yield from (row.noted() for row in exam.reference_rows())
+    yield from (student_row(exam, one, seed, label).noted() for one in students)
+    if measured is None:
+        yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, nfes, seed))
+    for row in measured or []:
+        restore = teacher_at(teacher, teacher.bridge, row["nfe"], seed, row["method"], row["grid"])
+        yield row | {"seconds": exam.first(TIMED).restored(restore)[1]}
+
+
+def _measured(name: str, teacher: str, n: int, seed: int) -> list[dict]:
+    """The teacher's rows as the results have them."""
+    entry = results().get(name, {})
+    then = entry.get("n"), entry.get("seed"), entry.get("training", {}).get(teacher, {}).get("sha256")
+    if then != (n, seed, card_of(teacher)["sha256"]):
+        raise ValueError(
+            f"the results have no rows of {teacher} on {n} pictures of seed {seed}; wanted a whole measure"
+        )
+    return [row for row in entry["rows"] if row["who"] == "teacher"]

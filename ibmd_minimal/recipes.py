@@ -167,10 +167,10 @@ RECIPES: dict[str, Recipe] = {
         _restoration("sr4x-bicubic", sigmaT=0.4824, covariance=0.2320, multiple=4, enlarge=4),
         _translation("sketch-to-image", "lines", sigmaT=0.968, covariance=0.074),
         _restoration(
-            "jpeg-10", sigmaT=0.5040, covariance=0.2474, head_start=(0.8, 0.24), multiple=16, small=_warm("sr4x-pool")
+            "jpeg-10", sigmaT=0.5040, covariance=0.2474, head_start=(0.8, 0.265), multiple=16, small=_warm("sr4x-pool")
         ),
         _restoration(
-            "jpeg-5", sigmaT=0.5052, covariance=0.2426, head_start=(0.8, 0.25), multiple=16, small=_warm("jpeg-10")
+            "jpeg-5", sigmaT=0.5052, covariance=0.2426, head_start=(0.8, 0.28), multiple=16, small=_warm("jpeg-10")
         ),
         _inpainting("inpaint-center", students=(1, 4)),
         _translation("normals-to-image", "normals", sigmaT=0.292, covariance=-0.004, small=_warm("sketch-to-image")),

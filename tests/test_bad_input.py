@@ -378,6 +378,13 @@ TABLE = [
     ("result", lambda: result("nothing", "no-such-file"), ValueError, "result is 'nothing'", "wanted one of"),
     ("with_results", lambda: with_results("text", {}), ValueError, "has not both marks", "wanted <!--"),
     ("measure", lambda: measure(recipe("multi"), "jpeg-5", teacher="a"), ValueError, "which has 3", "none named"),
+    (
+        "measure again",
+        lambda: measure(recipe("sr4x-pool"), "sr4x-pool", n=201, again=True),
+        ValueError,
+        "no rows of sr4x-pool-teacher on 201 pictures",
+        "whole measure",
+    ),
     ("restorer", lambda: restorer(recipe("sr4x-pool"), UNet(B, 3, (8,)), 0), ValueError, "nfe is 0", "1 or more"),
 ]
 

@@ -27,7 +27,7 @@ CARD = (
 CLASSES = (*SHAPES, "combination")
 SPLITS = ("train", "test")
 LEAST_SIZE, MOST_SIZE = 8, 1024
-SAMPLES_AT_ONCE = 2**20  # in one pass of the renderer: some 160 bytes each at the peak
+SAMPLES_AT_ONCE = 2**19  # in one pass of the renderer: some 160 bytes each at the peak; more fall out of the caches
 OVERSAMPLE = 2
 
 
