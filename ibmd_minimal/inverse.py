@@ -184,6 +184,7 @@ def distillation(
     clip: float | None = None,
     warmup: int = 0,
     cosine: int | None = None,
+    flat: int = 0,
     seed: int = 0,
     accumulate: int = 1,
     folder: Path | str | None = None,
@@ -196,12 +197,13 @@ def distillation(
     fake = fake if fake is not None else fake_from(teacher)
     engine = Distiller(teacher, bridge, student, fake, weight, times=times, gradient=gradient, alpha=alpha)
     common = dict(clip=clip, warmup=warmup, precision=precision)
-    theta = Learner(student, lr, betas=betas, ema=ema, cosine=cosine, **common)
+    theta = Learner(student, lr, betas=betas, ema=ema, cosine=cosine, flat=flat, **common)
     phi = Learner(
         fake,
         lr if fake_lr is None else fake_lr,
         betas=fake_betas or betas,
         cosine=cosine and cosine * fake_steps,
+        flat=flat * fake_steps,
         **common,
     )
     feed = batches(sources, engine, theta.device)
@@ -263,9 +265,9 @@ def distill(teacher, bridge: Bridge | Sequence[Bridge], student: nn.Module, sour
 
     Options, besides those of :func:`student_loss` (weight, times, gradient, alpha): `fake`, the student's own bridge, a
     copy of the teacher if None; `steps` updates of the student, `fake_steps` of the fake before each, `fake_warmup`
-    more before the first; `lr`, `fake_lr`, `betas`, `fake_betas`, `clip`, `warmup`, `cosine`; `ema` of the student;
-    `seed`; `accumulate`; `folder` and `every` for checkpoints, which a run of the same options resumes; `precision`;
-    `progress`.
+    more before the first; `lr`, `fake_lr`, `betas`, `fake_betas`, `clip`, `warmup`, `cosine`, `flat`; `ema` of the
+    student; `seed`; `accumulate`; `folder` and `every` for checkpoints, which a run of the same options resumes;
+    `precision`; `progress`.
 
     A student of several steps: a fake whose `forward` has a `t_n` is told the time that each sample jumped from. It
     needs that where the student is anchored at xT: there every step aims at the same law of `(x0, xT)`, and a fake that

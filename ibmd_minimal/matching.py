@@ -148,7 +148,7 @@ def bridge_matching_loss(
     return (expand(weight_at(weight, bridge, t) * over, x0) * error**2).mean()
 
 
-PROGRESSIVE = ("cosine", "precision")
+PROGRESSIVE = ("cosine", "flat", "precision")
 """Options in which a run may differ from the saved one that it goes on from: a longer one, or on another machine."""
 
 
@@ -201,7 +201,7 @@ def train(
 
     `pairs`: an iterable of `(x0, xT)` or `(x0, xT, label)`, best a `training.Batches`. `folder`: where to save every
     `every` steps and to resume from: a run of the same seed, rate, weight, times and, but for PROGRESSIVE, options.
-    `options` go to :class:`training.Learner` (ema, clip, warmup, cosine, precision).
+    `options` go to :class:`training.Learner` (ema, clip, warmup, cosine, flat, precision).
     """
     known(options, Learner.__init__)
     check.callable_(model, "model"), weight_at(weight, bridge, torch.ones(1)), check.choice(times, "times", TIMES)

@@ -59,6 +59,22 @@ def time_features(bridge: Bridge, t: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1).flatten(1).to(dtype)
 
 
+def smooth(z: Tensor) -> Tensor:
+    """Noise that varies slowly, made of `z` `(batch, channels, height, width)`: what colours large parts of a picture.
+
+    Of every block of 16x16 pixels the middle one's noise, spread bilinearly; the same of 32x32, and so on up to the
+    picture's shorter side; their sum over the root of their number.
+    """
+    side = min(z.shape[-2:])
+    blocks = [16 * 2**k for k in range(max(1, (side // 16).bit_length()))]
+    middles = [
+        F.pad(z, (0, -z.shape[-1] % b, 0, -z.shape[-2] % b), mode="replicate")[..., b // 2 :: b, b // 2 :: b]
+        for b in blocks
+    ]
+    spread = [F.interpolate(m, scale_factor=b, mode="bilinear") for b, m in zip(blocks, middles)]
+    return sum(part[..., : z.shape[-2], : z.shape[-1]] for part in spread) / len(blocks) ** 0.5
+
+
 def zero(layer: nn.Module) -> nn.Module:
     """The layer with its parameters set to zero."""
     for parameter in layer.parameters():
@@ -109,11 +125,14 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"head_start with {self.noise_channels} noise channels; wanted {self.channels}, as the data has"
             )
-        if len(head_start) not in (2, 3):
-            raise ValueError(f"head_start has {len(head_start)} numbers; wanted (time, sigma) or (time, sigma, scale)")
-        time, sigma, *scale = head_start
+        if len(head_start) not in (2, 3, 4):
+            raise ValueError(f"head_start has {len(head_start)} numbers; wanted (time, sigma), then scale, then coarse")
+        if len(head_start) == 4 and not isinstance(self, UNet):
+            raise ValueError("head_start has coarse noise, which is of images; wanted (time, sigma, scale) for points")
+        time, sigma, *more = head_start
         found = check.fraction(time, "head_start's time"), check.positive(sigma, "head_start's sigma")
-        return found + tuple(check.positive(one, "head_start's scale") for one in scale)
+        names = "head_start's scale", "head_start's coarse"
+        return found + tuple(check.positive(one, name) for one, name in zip(more, names))
 
     def core(self, x: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> Tensor:
         """The bare network F on inputs of unit variance; `xT` None if unconditional."""
@@ -142,12 +161,11 @@ class Denoiser(nn.Module):
         return paste(xhat0, xT, hole_of(xT)) if self.pasted else xhat0
 
     def _ahead(self, x_t: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where `t = T`: `scale xT + sigma z`, said to stand at the time of the head start."""
-        time, sigma, *scale = self.head_start
+        """Where `t = T`: `scale xT + sigma z + coarse smooth(z)`, said to stand at the time of the head start."""
+        time, sigma, scale, coarse = (*self.head_start, *(1.0, 0.0)[len(self.head_start) - 2 :])
         first = t == 1
-        if scale:
-            x_t = torch.where(expand(first.double(), x_t) > 0, scale[0] * x_t, x_t)
-        return x_t + expand(sigma * first.double(), x_t) * z, torch.where(first, torch.full_like(t, time), t)
+        ahead = scale * x_t + sigma * z + (coarse * smooth(z) if coarse else 0)
+        return torch.where(expand(first.double(), x_t) > 0, ahead, x_t), torch.where(first, torch.full_like(t, time), t)
 
     def _refuse(self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> None:
         self._refuse_shape(check.tensor(x_t, "x_t"))
@@ -197,6 +215,8 @@ class Denoiser(nn.Module):
         sees `xT + sigma z` and takes it for an `x_t` at the earlier `time`, where a denoiser knows what noise is for.
         The noise layers still start from zero, see the same `z`, and learn what of it to take back. Where the bridge
         shrinks what it carries, as VP does, a third number scales `xT`: `a + b Cov(x0, xT)/sigmaT²` at that time.
+        Where it is large parts of the picture that xT leaves open, such as a drawing's colours, a fourth adds `coarse`
+        times noise that varies slowly (:func:`smooth`): of colours white noise says nothing.
         """
         noise_channels = (
             self.channels if noise_channels is None else check.count(noise_channels, "noise_channels", least=0)
@@ -338,13 +358,15 @@ class UNet(Denoiser):
     must be multiples of `stride = patch 2^(levels-1)`. Local: no statistics over positions, so the interior of a crop
     taken at a multiple of the stride equals the whole image's output `reach` pixels away from the cut.
 
-    `gated`: F gets its input back, times a learned function of t, so that it can leave out what the preconditioning
-    carries through. Where the noise is strong and a patch has more values than the network has channels, F could not
-    do that otherwise: it would have to hand every pixel's noise through.
+    `gated`: F gets its input back, times a learned function of t and of the place, so that it can leave out what the
+    preconditioning carries through. Where a patch has more values than the network has channels, F could not do that
+    otherwise: it would have to hand every pixel's noise through. By place, because noise that hides an edge's detail is
+    worth keeping there, and is grain on an even surface.
     """
 
     kind = "unet"
     noise_gain = 4.0  # the noise layers start from zero and learn at the common rate: with this they catch up sooner
+    gate_gain = 4.0  # the gate of place likewise
 
     def __init__(
         self,
@@ -391,6 +413,7 @@ class UNet(Denoiser):
         self.grow = nn.ModuleList(nn.Conv2d(widths[k + 1], 4 * widths[k], 1) for k in levels[:-1])
         self.last = zero(nn.Conv2d(widths[0], size * channels, 3, padding=1))
         self.gate = zero(nn.Linear(embedding, 1)) if gated else None
+        self.gate_here = zero(nn.Conv2d(widths[0], size, 3, padding=1)) if gated else None
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -427,8 +450,13 @@ class UNet(Denoiser):
             h = h if k == len(self.grow) else skips[k] + to_space(self.grow[k](h), 2)
             for block in blocks:
                 h = block(h, embedding, noise[k])
-        out = to_space(self.last(F.silu(h)), self.patch)
-        return out if self.gate is None else out + self.gate(embedding)[:, :, None, None] * x
+        h = F.silu(h)
+        out = to_space(self.last(h), self.patch)
+        return out if self.gate is None else out + self._gates(h, embedding) * x
+
+    def _gates(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """What of F's input it gets back, `(batch, 1, height, width)`."""
+        return self.gate(embedding)[:, :, None, None] + self.gate_gain * to_space(self.gate_here(h), self.patch)
 
     def _embedding(self, t: Tensor, label: Tensor | None, dtype: torch.dtype) -> Tensor:
         features = time_features(self.bridge, t, dtype)

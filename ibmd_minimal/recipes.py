@@ -27,7 +27,8 @@ RENDERED = {"train": 16_384, "test": 4_000}
 class Budget:
     """How long and how fast: steps, batch sizes and learning rates of teacher and student.
 
-    `start`: the recipe whose teacher the training begins from, None for fresh weights.
+    `start`: the recipe whose teacher the training begins from, None for fresh weights. `student_cool`: in so many
+    updates at the end, the learning rates of student and fake fall to a tenth.
     """
 
     teacher_steps: int = 4000
@@ -42,6 +43,7 @@ class Budget:
     widths: tuple[int, ...] = (64, 128, 128)
     blocks: int = 1
     start: str | None = None
+    student_cool: int = 0
 
 
 FULL = Budget(60_000, 256, 4e-4, 10_000, 256, 5, 500, 3e-5, 2e-4, (128, 256, 256), 2)
@@ -152,9 +154,14 @@ def _inpainting(name: str, **options) -> Recipe:
     return Recipe(name, name, VP, True, pasted=True, gated=True, sigma0=0.5063, sigmaT=0.44, **options)
 
 
-def _warm(start: str) -> Budget:
+def _warm(start: str, **options) -> Budget:
     """A small budget whose teacher begins from another recipe's, a third of the way there."""
-    return Budget(teacher_steps=1200, teacher_lr=4e-4, start=start)
+    return Budget(teacher_steps=1200, teacher_lr=4e-4, start=start, **options)
+
+
+def _longer(flat: int) -> dict:
+    """A student's updates: `flat` at the full rates, 500 more while these fall."""
+    return {"student_steps": flat + 500, "student_cool": 500}
 
 
 # Moments measured on 4,000 crops of BSDS500's training photographs, 4,096 solids. A head start is one whose spread
@@ -164,13 +171,25 @@ RECIPES: dict[str, Recipe] = {
     for one in (
         # Pooling is a projection, so Cov(x0, xT) = sigmaT².
         _restoration("sr4x-pool", sigma0=0.5065, sigmaT=0.4816, covariance=0.2319, multiple=4, enlarge=4),
-        _restoration("sr4x-bicubic", sigmaT=0.4824, covariance=0.2320, multiple=4, enlarge=4),
+        _restoration(
+            "sr4x-bicubic", sigmaT=0.4824, covariance=0.2320, multiple=4, enlarge=4, small=Budget(**_longer(500))
+        ),
         _translation("sketch-to-image", "lines", sigmaT=0.968, covariance=0.074),
         _restoration(
-            "jpeg-10", sigmaT=0.5040, covariance=0.2474, head_start=(0.8, 0.265), multiple=16, small=_warm("sr4x-pool")
+            "jpeg-10",
+            sigmaT=0.5040,
+            covariance=0.2474,
+            head_start=(0.8, 0.24),
+            multiple=16,
+            small=_warm("sr4x-pool", **_longer(1000)),
         ),
         _restoration(
-            "jpeg-5", sigmaT=0.5052, covariance=0.2426, head_start=(0.8, 0.28), multiple=16, small=_warm("jpeg-10")
+            "jpeg-5",
+            sigmaT=0.5052,
+            covariance=0.2426,
+            head_start=(0.8, 0.25),
+            multiple=16,
+            small=_warm("jpeg-10", **_longer(500)),
         ),
         _inpainting("inpaint-center", students=(1, 4)),
         _translation("normals-to-image", "normals", sigmaT=0.292, covariance=-0.004, small=_warm("sketch-to-image")),

@@ -178,6 +178,8 @@ def distill_student(
     options |= {"fake_betas": task.fake_betas, "fake_warmup": plan.fake_warmup}
     options |= {"weight": task.weight, "ema": task.student_ema, "clip": 1.0, "precision": precision}
     options |= {"seed": seed, "folder": folder, "progress": progress}
+    if plan.student_cool:
+        options |= {"cosine": plan.student_steps, "flat": max(0, plan.student_steps - plan.student_cool)}
     with clocked(folder, settings_of(task, plan, role, seed, data) | origin) as hours:
         sources = task.sources(coupling, plan.student_batch, seed + 1)
         for learner, history in distillation(**parts, sources=sources, **options):

@@ -124,12 +124,14 @@ def parts(batch: int, accumulate: int = 1) -> list[tuple[int, int, int]]:
 # -- one trained module --------------------------------------------------------------------------
 
 
-def rate(step: int, lr: float, warmup: int = 0, steps: int | None = None, floor: float = 0.1) -> float:
-    """Learning rate of update `step`: a rise over `warmup` steps, then constant or a cosine down to `floor lr`."""
+def rate(step: int, lr: float, warmup: int = 0, steps: int | None = None, floor: float = 0.1, flat: int = 0) -> float:
+    """Learning rate of update `step`: a rise over `warmup` steps, then constant, or from `flat` on a cosine down to
+    `floor lr` at `steps`."""
     scale = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if steps is None:
         return lr * scale
-    progress = min(1.0, max(0.0, (step - warmup) / max(1, steps - warmup)))
+    start = max(warmup, flat)
+    progress = min(1.0, max(0.0, (step - start) / max(1, steps - start)))
     return lr * scale * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
 
 
@@ -144,10 +146,10 @@ def _betas(betas: object) -> tuple[float, float]:
 class Learner:
     """A module with its optimiser (Adam), its learning rate and its moving average.
 
-    `lr`, `weight_decay`, `betas`: AdamW's. `ema`: decay of the average of the parameters, 0 for none, warmed up as
-    `(1 + k)/(10 + k)` at update k. `clip`: largest gradient norm, None for any. `warmup`, `cosine`: updates of a linear
-    rise and of a cosine decay, see :func:`rate`. `precision`: see :func:`autocast`. Under torchrun every process starts
-    from the parameters of the first.
+    `lr`, `weight_decay`, `betas`: AdamW's. `ema`: decay of the average of the parameters, 0 for none, warmed up as `(1
+    + k)/(10 + k)` at update k. `clip`: largest gradient norm, None for any. `warmup`, `cosine`: updates of a linear
+    rise and of a cosine decay, which begins after `flat`, see :func:`rate`. `precision`: see :func:`autocast`. Under
+    torchrun every process starts from the parameters of the first.
     """
 
     def __init__(
@@ -161,10 +163,12 @@ class Learner:
         clip: float | None = None,
         warmup: int = 0,
         cosine: int | None = None,
+        flat: int = 0,
         precision: str = "float32",
     ):
         self.module, self.lr, self.warmup = module, check.positive(lr, "lr"), check.count(warmup, "warmup", least=0)
         self.cosine = None if cosine is None else check.count(cosine, "cosine")
+        self.flat = check.count(flat, "flat", least=0)
         self.clip = None if clip is None else check.positive(clip, "clip")
         self.decay, self.updates = check.fraction(ema, "ema"), 0
         self.parameters = [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
@@ -190,7 +194,7 @@ class Learner:
         total = self._agreed(total)
         self._refuse_non_finite(total, self._clipped(), step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.updates, self.lr, self.warmup, self.cosine)
+            group["lr"] = rate(self.updates, self.lr, self.warmup, self.cosine, flat=self.flat)
         self.optimiser.step()
         self.updates += 1
         self._follow()

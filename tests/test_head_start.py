@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ibmd_minimal.bridges import i2sb, vp
-from ibmd_minimal.networks import UNet, network_from
+from ibmd_minimal.networks import MLP, UNet, network_from, smooth
 from ibmd_minimal.students import student_from
 
 HEAD = (0.85, 0.155)
@@ -45,7 +45,36 @@ def test_a_third_number_scales_the_source():
     assert network_from(student.network.spec()).head_start == (*HEAD, 0.6)
 
 
-@pytest.mark.parametrize("head", [HEAD, (*HEAD, 0.6)], ids=["noise", "noise and scale"])
+def test_a_fourth_number_adds_noise_that_varies_slowly(teacher):
+    student = student_from(teacher, head_start=(*HEAD, 0.6, 0.3))
+    xT, z = torch.randn(2, 2, 3, 32, 32, dtype=torch.float64)
+    there = 0.6 * xT + HEAD[1] * z + 0.3 * smooth(z)
+    wanted = teacher(there, torch.full((2,), HEAD[0], dtype=torch.float64), xT)
+    torch.testing.assert_close(student(xT, z=z), wanted, rtol=0, atol=1e-12)
+
+
+def test_slow_noise_by_hand():
+    """One block of 16x16: its middle everywhere. Twice as wide: linear between the two middles, flat beyond them."""
+    z = torch.randn(1, 1, 16, 32, dtype=torch.float64)
+    left, right = z[0, 0, 8, 8], z[0, 0, 8, 24]
+    torch.testing.assert_close(smooth(z[..., :16]), left.expand(1, 1, 16, 16))
+    place = ((torch.arange(32) - 7.5) / 16).clamp(0, 1).double()
+    torch.testing.assert_close(smooth(z)[0, 0, 3], left + (right - left) * place)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_slow_noise_has_variance_one_at_most_and_long_reach(side):
+    z = torch.randn(4000, 1, side, side, generator=torch.Generator().manual_seed(0))
+    slow = smooth(z)
+    corner, beside, far = slow[:, 0, 0, 0], slow[:, 0, 0, 4], slow[:, 0, -1, -1]
+    assert abs(float(corner.var()) - 1) < 5 * (2 / 4000) ** 0.5  # the variance of a variance
+    assert float((corner * beside).mean()) > 0.9
+    shared = 1 / (side // 16).bit_length()  # the coarsest of the blocks is the whole picture
+    assert abs(float((corner * far).mean()) - shared) < 5 * ((1 + shared**2) / 4000) ** 0.5
+    assert smooth(torch.randn(1, 3, 40, 24)).shape == (1, 3, 40, 24)
+
+
+@pytest.mark.parametrize("head", [HEAD, (*HEAD, 0.6), (*HEAD, 1, 0.2)], ids=["noise", "noise and scale", "and coarse"])
 def test_below_T_the_student_is_its_teacher(teacher, head):
     network = teacher.as_student(head_start=head)
     x_t, z = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
@@ -73,9 +102,15 @@ def test_the_spec_keeps_it(teacher):
         ({"head_start": (1.5, 0.1)}, "time"),
         ({"head_start": (0.5, -0.1)}, "sigma"),
         ({"head_start": (0.5, 0.1, 0.0)}, "scale is 0.0; wanted a positive"),
-        ({"head_start": (0.5, 0.1, 1.0, 2.0)}, "has 4 numbers; wanted"),
+        ({"head_start": (0.5, 0.1, 1.0, -2.0)}, "coarse is -2.0; wanted a positive"),
+        ({"head_start": (0.5, 0.1, 1.0, 2.0, 3.0)}, "has 5 numbers; wanted"),
     ],
 )
 def test_refuses(teacher, arguments, words):
     with pytest.raises(ValueError, match=words):
         teacher.as_student(**arguments)
+
+
+def test_points_have_no_coarse_noise():
+    with pytest.raises(ValueError, match="coarse noise, which is of images"):
+        MLP(i2sb(0.3)).as_student(head_start=(0.5, 0.1, 1.0, 0.2))

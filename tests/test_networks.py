@@ -293,6 +293,12 @@ def test_a_gate_is_shut_at_first_and_lets_f_take_its_input_away():
         gated.gate.bias.fill_(-0.25)
     skip, out, scale = (c.float().view(-1, 1, 1, 1) for c in plain.precondition(t))
     assert torch.allclose(gated(x, t), plain(x, t) - 0.25 * out * scale * x, atol=1e-6)
+    with torch.no_grad():
+        gated.gate.bias.zero_()
+        gated.gate_here.bias[1].fill_(-0.1)  # of every patch's four pixels the second
+    here = torch.zeros(8, 8)
+    here[::2, 1::2] = gated.gate_gain * -0.1
+    assert torch.allclose(gated(x, t), plain(x, t) + here * out * scale * x, atol=1e-6)
 
 
 def test_a_gated_network_s_spec_and_student_are_gated_and_others_do_not_mention_it():

@@ -115,6 +115,9 @@ def test_rates():
     assert rate(10, 1.0, warmup=10, steps=110) == 1.0
     assert rate(60, 1.0, warmup=10, steps=110) == pytest.approx(0.1 + 0.9 / 2)
     assert rate(110, 1.0, warmup=10, steps=110) == pytest.approx(0.1) == rate(999, 1.0, warmup=10, steps=110)
+    assert rate(60, 2.0, warmup=10, steps=110, flat=60) == 2.0 and rate(85, 1.0, 10, 110, flat=60) == rate(
+        60, 1.0, 10, 110
+    )
     assert rate(35, 1.0, warmup=10, steps=110, floor=0.0) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
 
 
