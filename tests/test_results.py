@@ -14,7 +14,7 @@ from torch import nn
 
 from ibmd_minimal import evaluation
 from ibmd_minimal._random import Draws
-from ibmd_minimal.bridges import brownian
+from ibmd_minimal.bridges import brownian, i2sb, vp
 from ibmd_minimal.data.couplings import Photographs, Renderings
 from ibmd_minimal.data.images import to_uint8
 from ibmd_minimal.evaluation import (
@@ -110,9 +110,13 @@ def test_a_row_as_text():
 # -- teachers and students -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("better", evaluation.GRIDS)
-def test_the_better_grid_is_the_one_with_the_smaller_distance(exam, monkeypatch, better):
-    asked = []
+@pytest.mark.parametrize(
+    ("bridge", "better"),
+    [(i2sb(0.3), "uniform"), (i2sb(0.3), "quadratic"), (vp(2.0, 0.1), "clock")],
+    ids=lambda x: str(x)[:9],
+)
+def test_the_better_grid_is_the_one_with_the_smaller_distance(exam, monkeypatch, bridge, better):
+    asked, grids = [], evaluation.grids_of(bridge)
 
     def sampler(teacher, bridge, nfe, seed, method, grid):
         asked.append((nfe, grid))
@@ -120,9 +124,9 @@ def test_the_better_grid_is_the_one_with_the_smaller_distance(exam, monkeypatch,
         return lambda xT: next(x0) if grid == better else xT
 
     monkeypatch.setattr(evaluation, "teacher_at", sampler)
-    assert best_grid(exam, None, None, 100, "posterior") == better
-    assert asked == [(20, "uniform"), (20, "quadratic")]  # 20 passes tell them apart
-    assert best_grid(exam, None, None, 1, "posterior") == "uniform" and len(asked) == 2
+    assert best_grid(exam, None, bridge, 100, "posterior") == better
+    assert asked == [(20, grids[0]), (20, grids[1])]  # 20 passes tell them apart
+    assert best_grid(exam, None, bridge, 1, "posterior") == "uniform" and len(asked) == 2
 
 
 def test_a_conditional_teacher_is_measured_by_two_methods_an_unconditional_one_by_one(holes, exam):
@@ -131,7 +135,7 @@ def test_a_conditional_teacher_is_measured_by_two_methods_an_unconditional_one_b
     assert [(row.who, row.nfe, row.method) for row in rows] == [
         ("teacher", 1, "posterior"), ("teacher", 3, "posterior"), ("teacher", 3, "dbim"),
     ]  # fmt: skip
-    assert all(row.grid in evaluation.GRIDS and row.seconds > 0 for row in rows)
+    assert all(row.grid in evaluation.grids_of(teacher.bridge) and row.seconds > 0 for row in rows)
     other = randomised(tiny.SR.network(tiny.SMALL, 0))
     assert [(row.nfe, row.method) for row in teacher_rows(exam, other, other.bridge, (2,))] == [(2, "posterior")]
 
