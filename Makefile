@@ -64,8 +64,8 @@ $(BROWSER): $(STAMP)
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || $(BIN)/python -m playwright install chromium
 	@touch $@
 
-test-browser: $(BROWSER) ## move every chapter's sliders in JupyterLab, in headless Chromium
-	$(BIN)/python -m pytest tests/test_browser.py -m browser
+test-browser: $(BROWSER) ## move every chapter's sliders, draw and upload in JupyterLab, in headless Chromium
+	$(BIN)/python -m pytest tests/test_browser.py tests/test_image_widgets_browser.py -m browser
 
 quality: $(STAMP) ## trainings over several seeds, judged by statistics (long)
 	$(BIN)/python -m pytest tests -m quality

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import anywidget
@@ -17,7 +18,6 @@ import numpy as np
 import torch
 import traitlets
 from IPython.display import display
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -59,20 +59,21 @@ def stroke_lines(strokes: Strokes, size: int = 64) -> Tensor:
     """
     side = check.count(size, "size", least=8) * OVERSAMPLE
     image = Image.new("L", (side * FINE, side * FINE))
-    pen, half = ImageDraw.Draw(image), WIDTH * FINE / 2
+    pen, reach = ImageDraw.Draw(image), (WIDTH * FINE - 1) / 2  # from the middle of the first dot to that of the last
     for points in _points(strokes):
         places = [tuple(place) for place in (points * side * FINE - 0.5).tolist()]
-        pen.line(places, fill=255, width=round(2 * half))
+        pen.line(places, fill=255, width=round(WIDTH * FINE))
         for x, y in places:
-            pen.ellipse((x - half, y - half, x + half, y + half), fill=255)
-    samples = torch.from_numpy(np.asarray(image.reduce(FINE))).float()[None] / 255
+            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=255)
+    samples = torch.from_numpy(np.array(image.reduce(FINE))).float()[None] / 255
     return 1 - 2 * (INK * _smoothly_pooled(samples, OVERSAMPLE)).clamp(max=1)[:, None]
 
 
-def example_drawings() -> dict[str, int]:
-    """For each class of *solids* the index of its first test solid."""
+@lru_cache
+def example_lines(name: str, size: int = 64) -> Tensor:
+    """The line drawing `(1, 1, size, size)` of the first test solid of a class."""
     found = labels(range(64), split="test").tolist()
-    return {name: found.index(k) for k, name in enumerate(CLASSES)}
+    return solids([found.index(CLASSES.index(check.choice(name, "example", CLASSES)))], size, split="test").lines
 
 
 def _png(image: Tensor) -> bytes:
@@ -82,16 +83,22 @@ def _png(image: Tensor) -> bytes:
     return stream.getvalue()
 
 
+@lru_cache
+def backdrop(name: str) -> bytes:
+    """The lines of an example as a PNG, at the size at which the page shows them; nothing for ""."""
+    return _png(example_lines(name, SHOWN)[0].expand(3, -1, -1)) if name else b""
+
+
 class SketchPad(anywidget.AnyWidget):
     """A square to draw in, with undo, clear and example drawings, and beside it what `model` makes of the drawing.
 
-    `model`: a Student or any `x0 = model(xT, generator=...)` for sources `xT` `(batch, 3, size, size)`, line drawings in
-    [-1, 1] as `sketch-to-image` has them. `example`: the drawing to begin with, of :func:`example_drawings`, "" for an
-    empty sheet. `device`: where the model is.
+    `model`: a Student or any `x0 = model(xT, generator=...)` for sources `xT` `(batch, 3, size, size)`, line drawings
+    in [-1, 1] as `sketch-to-image` has them. `example`: the drawing to begin with, a class of *solids*, "" for
+    an empty sheet. `device`: where the model is. ValueError, TypeError for a model that cannot colour an empty sheet.
 
     Traits, for a program: `strokes` (see :func:`stroke_lines`), `example` below them, `seed` of the noise z; `drawing`,
-    the bytes of the grey image that the model sees, 255 for paper, and `picture`, a PNG, follow at once. `milliseconds`:
-    what the browser measured from the last change to its picture. Whatever is wrong is said in `message`.
+    the bytes of the grey image that the model sees, 255 for paper, and `picture`, a PNG, follow at once.
+    `milliseconds`: what the browser measured from a change to its picture. What is wrong is said in `message`.
     """
 
     _esm = STATIC / "pad.js"
@@ -110,12 +117,11 @@ class SketchPad(anywidget.AnyWidget):
 
     def __init__(self, model, size: int = 64, example: str = "combination", device: torch.device | str = "cpu"):
         self._model, self._size, self._device = model, check.count(size, "size", least=8), device
-        self._indices = example_drawings()
-        check.choice(example, "example", ["", *self._indices])
+        check.choice(example, "example", ["", *CLASSES])
         self._done = None
         self._coloured(self._lines([], ""), 0)  # a model that cannot colour an empty sheet is refused here
         width = INK * WIDTH / (OVERSAMPLE * size)
-        super().__init__(example=example, examples=list(self._indices), line=width)
+        super().__init__(example=example, examples=list(CLASSES), line=width)
         self.observe(self._follow, ["strokes", "example", "seed", "sent"])
         self._follow()
 
@@ -125,8 +131,8 @@ class SketchPad(anywidget.AnyWidget):
     def _lines(self, strokes: Strokes, example: str) -> Tensor:
         """What the model sees, uint8 `(1, 1, size, size)`: the darker of strokes and example."""
         lines = stroke_lines(strokes, self._size)
-        if check.choice(example, "example", ["", *self._indices]):
-            lines = torch.minimum(lines, solids([self._indices[example]], self._size, split="test").lines)
+        if example:
+            lines = torch.minimum(lines, example_lines(example, self._size))
         return to_uint8(lines)
 
     def _coloured(self, lines: Tensor, seed: int) -> Tensor:
@@ -147,25 +153,24 @@ class SketchPad(anywidget.AnyWidget):
         try:
             lines = self._lines(self.strokes, self.example)
             self.drawing = lines.numpy().tobytes()
-            self.backdrop = self._behind(self.example)
+            self.backdrop = backdrop(self.example)
             self.picture = _png(self._coloured(lines, self.seed))
         except Exception as problem:  # a reader's own model may raise anything: it belongs into the widget
             self.message = " ".join(str(problem).split()) or type(problem).__name__
         else:
             self.message = ""
 
-    def _behind(self, example: str) -> bytes:
-        """The example's lines at the size at which the page shows them."""
-        if not example:
-            return b""
-        return _png(solids([self._indices[example]], SHOWN, split="test").lines[0].expand(3, -1, -1))
-
     def still(self, example: str | None = None, strokes: Strokes | None = None, seeds: Sequence[int] = (0, 1, 2, 3)):
         """A figure: a drawing (the present one, or an example, or strokes) and its pictures for some seeds of z."""
         own = self.strokes if example is None else []
         lines = self._lines(own if strokes is None else strokes, self.example if example is None else example)
         panels = [to_float(lines)[0].expand(3, -1, -1), *(self._coloured(lines, seed) for seed in seeds)]
-        return photo_figure(panels, ["the drawing, xT", *(f"z: seed {seed}" for seed in seeds)])
+        figure = photo_figure(panels, ["the drawing, xT", *(f"z: seed {seed}" for seed in seeds)])
+        paper = figure.axes[0]
+        paper.set_axis_on()
+        paper.set(xticks=[], yticks=[])
+        paper.spines[:].set(visible=True, color="0.6")  # it would be white on white
+        return figure
 
     def show(self, **settings) -> None:
         """Display the pad and, below it, :meth:`still` as a static figure."""

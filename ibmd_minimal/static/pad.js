@@ -5,7 +5,7 @@
 
 const PIXELS = 640; // of the canvas, twice its size on the page: lines stay smooth on fine screens
 const EVERY = 80; // ms between two requests while a stroke is being drawn
-const LATE = 4000; // ms after which an answer is no longer waited for
+const LATE = 4000; // ms after which an answer is no longer waited for, and asked for again
 const NEAR = 0.003; // of the side: a pointer's move that is shorter makes no new point
 
 function element(parent, tag, name, text = "") {
@@ -51,7 +51,9 @@ function render({ model, el }) {
   let since = null; // when the first change happened that has not been sent
   let began = null; // the same of what is on its way
   let asked = null; // when that was sent
+  let number = 0; // its number
   let timer = null;
+  let watch = null; // asks again where no answer comes
 
   // -- the drawing ----------------------------------------------------------------------------
 
@@ -63,7 +65,8 @@ function render({ model, el }) {
     for (const one of strokes) {
       pen.beginPath();
       pen.moveTo(one[0] * PIXELS, one[1] * PIXELS);
-      for (let k = 0; k < one.length; k += 2) pen.lineTo(one[k] * PIXELS, one[k + 1] * PIXELS);
+      for (let k = 2; k < one.length; k += 2) pen.lineTo(one[k] * PIXELS, one[k + 1] * PIXELS);
+      if (one.length === 2) pen.lineTo(one[0] * PIXELS + 0.1, one[1] * PIXELS); // a dot: no line of length 0 is drawn
       pen.stroke();
     }
     page.undo.disabled = !past.length;
@@ -86,8 +89,18 @@ function render({ model, el }) {
     const now = performance.now();
     if (asked !== null && now - asked < LATE) return; // the answer will send what is left
     [asked, began, since] = [now, since, null];
-    model.set({ strokes: structuredClone(strokes), example, sent: model.get("sent") + 1 });
+    number = Math.max(number, model.get("sent")) + 1; // a number that came before would not be answered
+    model.set({ strokes: structuredClone(strokes), example, sent: number });
     model.save_changes();
+    clearTimeout(watch);
+    watch = setTimeout(() => {
+      since ??= began;
+      send();
+    }, LATE);
+  }
+
+  function sayWhetherBusy() {
+    page.picture.setAttribute("aria-busy", since !== null || asked !== null);
   }
 
   function changed(wait = 0) {
@@ -95,16 +108,19 @@ function render({ model, el }) {
     draw();
     if (!wait) send();
     else timer ??= setTimeout(send, wait);
+    sayWhetherBusy();
   }
 
   async function answered() {
-    if (asked === null) return show(); // another view of the same pad has asked
+    if (asked === null || model.get("answered") < number) return show(); // to another view, or late
     const start = began;
     asked = null;
+    clearTimeout(watch);
     if (since !== null) send();
     await show();
     const milliseconds = performance.now() - start;
     page.time.textContent = `From stroke to picture: ${Math.round(milliseconds)} ms. `;
+    sayWhetherBusy();
     model.set("milliseconds", milliseconds);
     model.save_changes();
   }
@@ -205,6 +221,7 @@ function render({ model, el }) {
   say();
   return () => {
     clearTimeout(timer);
+    clearTimeout(watch);
     for (const [name, act] of Object.entries(heard)) model.off(name, act);
   };
 }

@@ -23,6 +23,7 @@ from ibmd_minimal.networks import MLP, Denoiser, UNet
 from ibmd_minimal.samplers import steps
 from ibmd_minimal.students import student_from
 from ibmd_minimal.training import Batches, Learner, loop
+from tests.benchmarks import pad
 from tests.benchmarks.solids import row
 from tests.benchmarks.widgets import GOAL, rows
 
@@ -156,6 +157,7 @@ def main() -> None:
     print(f"\nexplorers, median of a change of a control (goal {GOAL:.0f} ms)")
     for name, took in rows():
         print(f"  {name:32} {took:6.0f} ms")
+    print(f"\n{pad.row()}")
     print(f"\n{row()}")
     print("\nimport ibmd_minimal against import torch")
     print(f"  {imports('import ibmd_minimal') / imports('import torch'):5.3f} (goal 1.30)")
