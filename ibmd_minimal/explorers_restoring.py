@@ -66,7 +66,8 @@ class Restoring(Explorer):
     """See :func:`restore_explorer`, which makes it. `pictures`: by name, those uploaded among them."""
 
     def __init__(self, tasks: Mapping[str, tuple[int, ...]], pictures: Mapping[str, photos.Picture], side: int):
-        self.tasks, self.pictures, self.side, self._quiet = dict(tasks), dict(pictures), side, False
+        self.tasks, self.pictures, self.side = dict(tasks), dict(pictures), side
+        self._quiet, self._timed = False, True
         self._models = lru_cache(8)(load_model)
         self._sample = lru_cache(128)(self._restored)
         first = self._task = next(iter(tasks))
@@ -146,14 +147,19 @@ class Restoring(Explorer):
         return x0, time.perf_counter() - start
 
     def still(self, **settings) -> Figure:
-        """As :meth:`Explorer.still`; with another task or model, strength and nfe are those to begin with."""
+        """As :meth:`Explorer.still`, without the seconds, which no two runs share; with another task or model, strength
+        and nfe are those to begin with."""
         now = self.settings | settings
         fitting = self._fitting(now["task"], now["model"])
         if now["task"] != self.settings["task"]:
             settings = {"strength": fitting["strength"][1]} | settings
         if now["task"] != self.settings["task"] or now["model"] != self.settings["model"]:
             settings = {"nfe": fitting["nfe"][1]} | settings
-        return super().still(**settings)
+        self._timed = False
+        try:
+            return super().still(**settings)
+        finally:
+            self._timed = True
 
     def _draw(self, figure: Figure, picture, task, strength, model, nfe, z, n, zoom) -> None:
         check.choice(picture, "picture", self.pictures), check.choice(model, "model", ("student", "teacher"))
@@ -167,11 +173,12 @@ class Restoring(Explorer):
         found = [self._sample(picture, task, strength, model, nfe, seed) for seed in range(z, z + n)]
         output, seconds = torch.stack([one for one, _ in found]).mean(0), sum(spent for _, spent in found)
         drawn = f"z = {z}" if n == 1 else f"mean of {n}"
+        took = f", {seconds:.2f} s" if self._timed else ""
         height, width = x0.shape[-2:]
         figure.set_size_inches(9.6, 0.9 + 2.3 * min(height / width, 1.4))
         panels = [
             (xT, f"input xT\n{_decibels(xT, x0)}"),
-            (output, f"{model}, NFE {nfe}, {drawn}\n{_decibels(output, x0)}, {seconds:.2f} s"),
+            (output, f"{model}, NFE {nfe}, {drawn}\n{_decibels(output, x0)}{took}"),
             (x0, "truth x0\n"),
             (2 * (output - x0), "output - truth, doubled\ngrey: no difference"),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import _checks as check
@@ -33,10 +34,64 @@ def note(name: str, entry: dict, path: Path | str = FILE) -> None:
 
 def markdown(entry: dict) -> str:
     """A task's rows as a table in Markdown, without the columns in which nothing was measured."""
-    rows = [formatted(row) for row in entry["rows"]]
-    kept = [k for k in range(len(COLUMNS)) if any(row[k] != "-" for row in rows)]
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return _piped(COLUMNS, [formatted(row) for row in entry["rows"]])
+
+
+def _piped(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown without the columns that have "-" in every row."""
+    kept = [k for k in range(len(header)) if any(row[k] != "-" for row in rows)]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line[k] for k in kept) + " |" for line in lines)
+
+
+def _bracketed(row: dict, name: str, digits: int) -> str:
+    return f"{row[name]:.{digits}f} ({row[f'{name}_error']:.{digits}f})"
+
+
+def means(entry: dict) -> str:
+    """For each student a sentence on the mean of its samples over z, beside the teacher's single step."""
+    step = next(row for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] == 1)
+    said = (
+        "Student of NFE {nfe}: its variance over z is {diversity} of the teacher's squared error at NFE 1. "
+        "The mean of {draws} draws has a PSNR of {mean_psnr:.2f} dB, the teacher's single step {psnr:.2f}; "
+        "the two differ by a mean square of {gap:.5f}, of which {gap_noise:.5f} is the noise of {draws} draws."
+    )
+    return "\n".join(
+        said.format(**one | {"nfe": nfe, "psnr": step["psnr"], "diversity": _bracketed(one, "diversity", 3)})
+        for nfe, one in entry["agreement"].items()
+    )
+
+
+def whole_photographs(entry: dict) -> str:
+    """The table of photographs restored whole; "" where none were."""
+    names = (("psnr", 2), ("ssim", 3), ("consistency", 4))
+    rows = [
+        (row["who"], str(row["nfe"]), *(_bracketed(row, *one) for one in names), _seconds(row))
+        for row in entry.get("whole", [])
+    ]
+    header = ("whole photographs", "NFE", "PSNR dB", "SSIM", "consistency", "s each")
+    return _piped(header, rows) if rows else ""
+
+
+def _seconds(row: dict) -> str:
+    return f"{row['seconds']:.2f}" if "seconds" in row else "-"
+
+
+def trainings(found: dict[str, dict]) -> str:
+    """What each checkpoint's training took: steps, network passes, hours by the clock, memory at most."""
+    every = {name: one for entry in found.values() for name, one in entry["training"].items()}
+    rows = [
+        (
+            name,
+            f"{one['steps']:,}",
+            f"{one['passes'] / 1e6:.2f}",
+            f"{one['hours']:.2f}",
+            str(one.get("memory_mb", "-")),
+            one["machine"]["device"],
+        )
+        for name, one in sorted(every.items())
+    ]
+    return _piped(("trained", "steps", "M passes", "hours", "MB", "on"), rows)
 
 
 def summary(found: dict[str, dict]) -> str:
@@ -64,12 +119,14 @@ def _distance(row: dict) -> str:
 
 
 def rendered(found: dict[str, dict]) -> str:
-    """All that the README shows: the summary, and below it a table for each task with what it was measured on."""
+    """All that the README shows: the summary, below it what was measured of each task, and what the trainings took."""
     parts = [summary(found)]
     for name, entry in found.items():
         where = f"{entry['machine']['device']}, {entry['machine']['cpu']}"
         title = f"{name}: {entry['n']} pictures, {entry['data']}; seed {entry['seed']}; {where}"
-        parts.append(f"<details><summary>{title}</summary>\n\n{markdown(entry)}\n\n</details>")
+        inner = "\n\n".join(part for part in (markdown(entry), means(entry), whole_photographs(entry)) if part)
+        parts.append(f"<details><summary>{title}</summary>\n\n{inner}\n\n</details>")
+    parts.append(f"<details><summary>What the trainings took</summary>\n\n{trainings(found)}\n\n</details>")
     return "\n\n".join(parts)
 
 

@@ -30,7 +30,20 @@ from ibmd_minimal.evaluation import (
     teacher_rows,
 )
 from ibmd_minimal.networks import UNet
-from ibmd_minimal.results import BEGIN, END, markdown, note, rendered, result, results, summary, with_results
+from ibmd_minimal.results import (
+    BEGIN,
+    END,
+    markdown,
+    means,
+    note,
+    rendered,
+    result,
+    results,
+    summary,
+    trainings,
+    whole_photographs,
+    with_results,
+)
 from ibmd_minimal.students import Student, student_from
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -204,14 +217,20 @@ def row(who: str, nfe: int, frechet: float, **more) -> dict:
     return {"who": who, "nfe": nfe, "frechet": frechet, "frechet_error": 0.1} | fixed | more
 
 
+def costs(steps: int, passes: int) -> dict:
+    return {"steps": steps, "passes": passes, "hours": 0.5, "machine": {"device": "1 CPU thread"}}
+
+
 def entry(scale: float = 1.0, students: tuple[int, ...] = (1,)) -> dict:
     rows = [row("floor", 0, 1.0 * scale), row("xT", 0, 13.0 * scale)]
     rows += [row("student", nfe, (3.0 - nfe / 4) * scale, seconds=2.0 * nfe, accuracy=0.9) for nfe in students]
+    training = {"t": costs(4000, 768_000), "s": costs(500, 323_200) | {"memory_mb": 694}}
     for nfe, frechet, method in ((1, 12.0, "posterior"), (20, 2.5, "dbim"), (100, 2.7, "posterior")):
         rows.append(row("teacher", nfe, frechet * scale, seconds=3.0 * nfe, method=method, psnr=22.5, psnr_error=0.1))
-    seen = {str(nfe): {"diversity": 0.5 + nfe / 10} for nfe in students}
+    about_z = {"diversity_error": 0.01, "draws": 16, "gap": 0.002, "gap_noise": 0.0005, "mean_psnr": 25.0}
+    seen = {str(nfe): {"diversity": 0.5 + nfe / 10} | about_z for nfe in students}
     about = {"data": "4 photographs", "n": 200, "seed": 0, "machine": {"device": "1 CPU thread", "cpu": "abacus"}}
-    return about | {"rows": rows, "agreement": seen}
+    return about | {"rows": rows, "agreement": seen, "training": training}
 
 
 def test_what_is_noted_is_found_again_and_replaced_alone(tmp_path):
@@ -255,7 +274,31 @@ def test_the_text_between_the_marks_is_the_results_and_the_rest_stays():
     assert text.startswith(f"Above.\n\n{BEGIN}\n\n| task") and text.endswith(after) and "stale" not in text
     assert with_results(text, found) == text and rendered(found) in text
     assert "a: 200 pictures, 4 photographs; seed 0; 1 CPU thread, abacus" in text and markdown(found["a"]) in text
-    assert text.count("<details>") == text.count("</details>") == 2
+    assert text.count("<details>") == text.count("</details>") == 3
+
+
+def test_the_mean_over_z_is_told_beside_the_teacher_s_single_step():
+    first, second = means(entry(students=(1, 4))).splitlines()
+    assert first.startswith("Student of NFE 1: its variance over z is 0.600 (0.010) of the teacher's squared error")
+    assert "The mean of 16 draws has a PSNR of 25.00 dB, the teacher's single step 22.50;" in second
+    assert second.startswith("Student of NFE 4") and "0.00200, of which 0.00050 is the noise" in second
+
+
+def test_whole_photographs_have_a_table_where_there_are_some():
+    assert whole_photographs(entry()) == ""
+    one = {"who": "student", "nfe": 1, "n": 5}
+    one |= {name + end: 0.5 for name in ("psnr", "ssim", "consistency") for end in ("", "_error")}
+    header, _, line = whole_photographs({"whole": [one]}).splitlines()
+    assert cells(header)[-1] == "consistency"  # nobody took the time
+    assert cells(line) == ["student", "1", "0.50 (0.50)", "0.500 (0.500)", "0.5000 (0.5000)"]
+    assert cells(whole_photographs({"whole": [one | {"seconds": 1.5}]}).splitlines()[2])[-1] == "1.50"
+
+
+def test_what_a_training_took_is_told_once_for_each_checkpoint():
+    header, _, student, teacher = trainings({"a": entry(), "multi/b": entry()}).splitlines()
+    assert cells(header) == ["trained", "steps", "M passes", "hours", "MB", "on"]
+    assert cells(student) == ["s", "500", "0.32", "0.50", "694", "1 CPU thread"]
+    assert cells(teacher) == ["t", "4,000", "0.77", "0.50", "-", "1 CPU thread"]
 
 
 @pytest.mark.parametrize("text", ["", f"{BEGIN} and no end", f"no begin {END}", f"{END} the wrong way {BEGIN}"])
