@@ -62,6 +62,20 @@ def test_the_renderer_s_passes_leave_no_trace(monkeypatch, batch):
     assert all(torch.equal(a, b) for a, b in zip(batch, solids(range(96), SIZE)))
 
 
+def test_what_the_renderer_leaves_out_changes_nothing(monkeypatch, batch):
+    """Rays beside a solid's box, ground that solids hide, what a torus's outer half cannot do to itself."""
+
+    def all_ground(scene, columns, samples, hidden, size):
+        return shading.colours(scene, columns, samples, torch.zeros_like(hidden), size)
+
+    for name, shape in shapes.SHAPES.items():
+        monkeypatch.setitem(shapes.SHAPES, name, shape._replace(loose=False))
+    monkeypatch.setattr(module, "colours", all_ground)
+    monkeypatch.setattr(shading, "CLOSE", math.inf)
+    for a, b in zip(batch, solids(96, SIZE)):
+        assert (a - b).abs().max() < 1e-6
+
+
 def test_number_of_threads_leaves_the_bits(batch):
     threads = torch.get_num_threads()
     try:

@@ -1,7 +1,8 @@
 """What a camera sees of scenes of solids: rays, visibility, normals, coverage, line drawings.
 
 A pixel is cut into `oversample` x `oversample` samples, one ray each. Rays meet solids analytically (the torus by
-sphere tracing), each solid only those rays that meet the ball around it; what is hit is kept as a list of samples.
+sphere tracing), each solid only those rays that meet the ball and the box around it; what is hit is kept as a list of
+samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .scenes import FIELD, Scene
-from .shapes import SHAPES, dot, pick, safe_sqrt
+from .shapes import SHAPES, Shape, dot, nonzero, pick, safe_sqrt
 
 DEPTH_BREAK = 0.55  # of a torus's tube radius, between neighbouring samples: one part of it passes before another
 INK = 1.25  # strengthens a line that the smoothing has thinned
@@ -108,28 +109,46 @@ def out_of(axes: Tensor, v: Tensor) -> Tensor:
 
 def _meet(kind: int, which: Tensor, columns: Columns, size: int, oversample: int) -> Samples:
     """All samples at which the solids `which`, of one kind, are hit, whether something stands before them or not."""
-    row, place, ray = _near(pick(columns.centre, which), pick(columns.bound, which), size, oversample)
+    shape = tuple(SHAPES.values())[kind]
+    row, pixel = _near(pick(columns.centre, which), pick(columns.bound, which), size)
     solid = pick(which, row)
-    one = columns.at(solid, rows=15)
-    d = into(one.axes, ray)
-    start = dot(one.local, d)  # rays start beside the centre, which costs the roots no digits
-    t, normal, face = tuple(SHAPES.values())[kind].hit(start * d - one.local, d, one.size)
-    hit = t.isfinite().nonzero()[:, 0]
-    solid = pick(solid, hit)
-    normal = out_of(pick(columns.axes, solid), pick(normal, hit))
-    place = pick(place, hit) + pick(columns.scene * (size * oversample) ** 2, solid)
-    return Samples(place, solid, pick(start + t, hit), pick(ray, hit), normal, pick(face, hit))
+    if shape.loose:
+        boxed = _boxed(shape, columns, solid, pixel, size)
+        solid, pixel = pick(solid, boxed), pick(pixel, boxed)
+    ray = pick(rays(size, oversample, pixel.device).reshape(-1, size**2), pixel).unflatten(0, (3, -1))
+    table = columns.at(solid, rows=15).table[:, None]  # once for all samples of a pixel
+    axes, local = table[0:9], table[12:15]
+    d = into(axes, ray)
+    start = dot(local, d)  # rays start beside the centre, which costs the roots no digits
+    o, own = start * d - local, table[9:12].expand_as(d)
+    t, normal, face = shape.hit(*(part.flatten(1) for part in (o, d, own)))
+    hit = (t.abs() < torch.inf).nonzero()[:, 0]
+    normal = out_of(axes, normal.view_as(d)).flatten(1)
+    first = pick(columns.scene, solid) * (size * oversample) ** 2 + pixel
+    place = first + torch.arange(oversample**2, device=pixel.device)[:, None] * size**2
+    own, every = solid.expand_as(place), (start.flatten() + t, ray.flatten(1), normal, face)
+    return Samples(pick(place.flatten(), hit), pick(own.flatten(), hit), *(pick(part, hit) for part in every))
 
 
-def _near(centre: Tensor, bound: Tensor, size: int, oversample: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Which solid, which sample of its scene, which ray: all samples of pixels that may see the balls around solids."""
-    coarse, fine = rays(size, 1, centre.device), rays(size, oversample, centre.device)
+def _near(centre: Tensor, bound: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Which solid, which pixel of its scene: all pixels that may see the balls around solids."""
+    coarse = rays(size, 1, centre.device)
     square = dot(centre, centre)
     wide = bound + square.sqrt() * (1.5 * FIELD / size)  # a pixel's corner is 1.42 half pixels from its middle
+    least = safe_sqrt(square - wide * wide)
     along = centre[0][:, None] * coarse[0] + centre[1][:, None] * coarse[1] + centre[2][:, None] * coarse[2]
-    row, pixel = (along * along >= (square - wide * wide)[:, None]).nonzero(as_tuple=True)
-    place = (torch.arange(oversample**2, device=centre.device)[:, None] * size**2 + pixel).flatten()
-    return row.repeat(oversample**2), place, pick(fine, place)
+    return (along >= least[:, None]).nonzero(as_tuple=True)
+
+
+def _boxed(shape: Shape, columns: Columns, solid: Tensor, pixel: Tensor, size: int) -> Tensor:
+    """Those of the pairs of solids and pixels of which the pixel may see the box around the solid: a fraction."""
+    unit_axes = torch.eye(3, device=solid.device)[:, :, None].expand(3, *columns.size.shape)
+    half = torch.stack([shape.reach(axis, columns.size) for axis in unit_axes])
+    wide = (dot(columns.centre, columns.centre).sqrt() + columns.bound) * (1.5 * FIELD / size)  # as in _near
+    box = pick(torch.cat([columns.axes, half + wide, columns.local]), solid)
+    slope = 1 / nonzero(into(box[0:9], pick(rays(size, 1, solid.device), pixel)), 1e-7)
+    middle, thick = box[12:15] * slope, box[9:12] * slope.abs()
+    return ((middle - thick).amax(0) <= (middle + thick).amin(0)).nonzero()[:, 0]
 
 
 def visible(columns: Columns, size: int, oversample: int) -> Samples:
@@ -155,22 +174,35 @@ def _in_front(columns: Columns, every: Samples, places: int) -> Tensor:
     return torch.ones_like(every.solid, dtype=torch.bool).index_copy_(0, rows, pick(winner, place) == rows)
 
 
-def spread(values: Tensor, place: Tensor, shape: tuple[int, int], oversample: int) -> Tensor:
-    """Samples' values `(c, m)` averaged to pixels, `(n, c, size, size)`; 0 where no solid is seen. `shape`: n, size."""
-    n, size = shape
-    dense = values.new_zeros(len(values), n * oversample**2 * size**2)
-    dense.index_copy_(1, place, values)
-    planes = dense.unflatten(1, (n, oversample**2, size, size)).unbind(2)
-    total = planes[0]
-    for plane in planes[1:]:  # in one order, whatever the batch
-        total = total + plane
-    return (total / oversample**2).transpose(0, 1).contiguous()
+class Pixels(NamedTuple):
+    """The pixels in which a solid is seen, and which samples they are made of."""
+
+    place: Tensor  # (pixels,): index into the pixels of the batch
+    sample: Tensor  # (oversample**2, pixels): index of a sample, one beyond the last for none
+    hidden: Tensor  # (n, size**2): true for all pixels that solids fill
+
+    @classmethod
+    def of(cls, samples: Samples, shape: tuple[int, int], oversample: int) -> Pixels:
+        """`shape`: n and the size in pixels."""
+        n, size = shape
+        beyond, device = len(samples.place), samples.place.device
+        sample = torch.full((n, oversample**2, size**2), beyond, dtype=torch.int32, device=device)
+        sample.view(-1).index_copy_(0, samples.place, torch.arange(beyond, dtype=torch.int32, device=device))
+        place = (sample.amin(1) < beyond).flatten().nonzero()[:, 0]
+        return cls(place, pick(sample.transpose(0, 1).flatten(1), place), sample.amax(1) < beyond)
+
+    def means(self, values: Tensor) -> Tensor:
+        """Of samples' values `(c, m)`, `(c, pixels)`: 0 where a sample sees no solid."""
+        padded = torch.nn.functional.pad(values, (0, 1))
+        total = pick(padded, self.sample[0])
+        for sample in self.sample[1:]:  # in one order, whatever the batch
+            total += pick(padded, sample)
+        return total / len(self.sample)
 
 
 def unit(mean: Tensor, coverage: Tensor) -> Tensor:
-    """Mean normals `(n, 3, s, s)` made unit vectors, times the pixel's coverage: 0 on the background."""
-    length = safe_sqrt(dot(mean.transpose(0, 1), mean.transpose(0, 1)))[:, None]
-    return mean / length.clamp(min=1e-6) * coverage
+    """Mean normals `(3, pixels)` made unit vectors, times the pixel's coverage."""
+    return mean * (coverage / safe_sqrt(dot(mean, mean)).clamp(min=1e-6))
 
 
 def _codes(columns: Columns, samples: Samples, shape: tuple[int, int], oversample: int) -> tuple[Tensor, Tensor]:

@@ -14,18 +14,17 @@ from torch import Tensor
 
 from .rendering import Columns, Samples, into, rays
 from .scenes import Scene
-from .shapes import SHAPES, Shape, dot, pick
+from .shapes import CLOSE, SHAPES, TINY, Along, Shape, at_least, dot, pick
 
 KEY = (1.06, 1.0, 0.92)
 SKY = (0.36, 0.40, 0.46)
-SECTIONS, GOLDEN = 9, (math.sqrt(5) - 1) / 2
+SECTIONS, GOLDEN = 10, (math.sqrt(5) - 1) / 2
 MARCH = 14
 START = 0.02  # of a shadow ray, away from the surface that it leaves
 HEIGHTS = ((0.07, 0.3), (0.2, 0.35), (0.5, 0.35))  # probes of ambient occlusion, and their weights
 FAR = 60.0  # the ground ends here, long faded into the backdrop
 
 Effect = Callable[[Shape, Columns, Tensor, Tensor], Tensor]
-Near = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Pairs = list[tuple[Tensor, Tensor]]  # points and solids that matter to them, an entry for each place in a scene
 
 
@@ -42,43 +41,50 @@ def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
 # -- which solids matter to which points -----------------------------------------------------------------------------
 
 
-def _in_the_way(to_centre: Tensor, bound: Tensor, light: Tensor, soft: Tensor) -> Tensor:
-    """Whether a ball is, in part, between a point and the light."""
-    along = dot(to_centre, light)
-    wide = bound + soft * along.clamp(min=0)
-    return (along > -bound) & (dot(to_centre, to_centre) - along * along < wide * wide)
+def _balls(to_centre: Tensor, bound: Tensor, light: Tensor, soft: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a ball is, in part, between a point and the light; whether it is in reach of ambient occlusion."""
+    along, square = dot(to_centre, light), dot(to_centre, to_centre)
+    wide, wider = bound + soft * along.clamp(min=0), bound + HEIGHTS[-1][0]
+    return (along > -bound) & (square - along * along < wide * wide), square < wider * wider
 
 
-def _close_by(to_centre: Tensor, bound: Tensor, light: Tensor, soft: Tensor) -> Tensor:
-    """Whether a ball is within the reach of ambient occlusion."""
-    wide = bound + HEIGHTS[-1][0]
-    return dot(to_centre, to_centre) < wide * wide
-
-
-def _pairs_on_ground(scene: Scene, columns: Columns, p: Tensor, near: Near) -> Pairs:
-    """Points of a grid `(3, n, pixels)` with the solids of their scene."""
-    pairs = []
+def _pairs_on_ground(scene: Scene, columns: Columns, p: Tensor, hidden: Tensor) -> tuple[Pairs, Pairs]:
+    """Points of a grid `(3, n, pixels)`, unless `hidden`, with the solids of their scene that matter to each effect."""
+    pairs = [], []
     for slot in range(3):
         of = (scene.kind[:, slot] >= 0).nonzero()[:, 0]
         here, light = p if len(of) == p.shape[1] else p.index_select(1, of), scene.light[:, of, None]
-        solid = 3 * of + slot
+        solid, open_ = 3 * of + slot, ~hidden[of]
         to_centre = columns.centre[:, solid, None] - here
-        row, pixel = near(to_centre, columns.bound[solid, None], light, scene.softness[of, None]).nonzero(as_tuple=True)
-        pairs.append((pick(of, row) * p.shape[2] + pixel, pick(solid, row)))
+        for effect, near in zip(pairs, _balls(to_centre, columns.bound[solid, None], light, scene.softness[of, None])):
+            row, pixel = (near & open_).nonzero(as_tuple=True)
+            effect.append((pick(of, row) * p.shape[2] + pixel, pick(solid, row)))
     return pairs
 
 
-def _pairs_on_solids(scene: Scene, columns: Columns, p: Tensor, own: Tensor, near: Near) -> Pairs:
-    """Points `(3, m)` with the solids of their scene; `own`, on which it lies, only if it is a torus: not convex."""
-    pairs, of, torus = [], pick(columns.scene, own), columns.are("torus")
+def _pairs_on_solids(scene: Scene, columns: Columns, p: Tensor, own: Tensor, normal: Tensor) -> tuple[Pairs, Pairs]:
+    """The same for points `(3, m)` on solids; `own`, on which it lies, only if it is a torus: not convex.
+
+    The outer half of a torus is convex as well: nothing of it is above its tangent planes.
+    """
+    pairs, of, torus = ([], []), pick(columns.scene, own), columns.are("torus")
     for slot in range(3):
         solid = 3 * of + slot
         rows = ((pick(columns.kind, solid) >= 0) & ((own != solid) | pick(torus, solid))).nonzero()[:, 0]
         of_rows, solid = pick(of, rows), pick(solid, rows)
-        to_centre = pick(columns.centre, solid) - pick(p, rows)
-        light, soft = pick(scene.light, of_rows), pick(scene.softness, of_rows)
-        found = near(to_centre, pick(columns.bound, solid), light, soft).nonzero()[:, 0]
-        pairs.append((pick(rows, found), pick(solid, found)))
+        to_centre, light, up = (
+            pick(columns.centre, solid) - pick(p, rows),
+            pick(scene.light, of_rows),
+            pick(normal, rows),
+        )
+        soft = pick(scene.softness, of_rows)
+        outside = (pick(own, rows) == solid) & (-dot(to_centre, up) > pick(columns.size[1], solid) + CLOSE)
+        lit = outside & (dot(up, light) > soft)  # past its own edge, so far that no part of the light is cut off
+        for effect, near, free in zip(
+            pairs, _balls(to_centre, pick(columns.bound, solid), light, soft), (lit, outside)
+        ):
+            found = (near & ~free).nonzero()[:, 0]
+            effect.append((pick(rows, found), pick(solid, found)))
     return pairs
 
 
@@ -100,32 +106,33 @@ def _left(columns: Columns, p: Tensor, pairs: Pairs, effect: Effect, needed: int
     return left
 
 
-def _marched(shape: Shape, one: Columns, o: Tensor, t: Tensor, stop: Tensor) -> Tensor:
-    """The least of distance / t over rays from `o` to the light, between `t` and `stop`: step by step."""
+def _marched(at: Along, t: Tensor, stop: Tensor) -> Tensor:
+    """The least of distance / t over rays to the light, between `t` and `stop`: step by step."""
     least = (stop - t) / MARCH
     closest = torch.full_like(t, torch.inf)
     for _ in range(MARCH):
-        distance = shape.distance(o + t * one.light, one.size)
+        distance = at(t)
         closest = torch.minimum(closest, distance / t)
         t = t + torch.maximum(distance.abs(), least)
     return closest
 
 
-def _searched(shape: Shape, one: Columns, o: Tensor, t: Tensor, stop: Tensor) -> Tensor:
-    """The same for a convex solid by golden sections: distance / t has only one valley there."""
-    light, size = one.light, one.size
+def _searched(at: Along, t: Tensor, stop: Tensor) -> Tensor:
+    """The same for a convex solid by golden sections: distance / t has only one valley there.
+
+    Of the two points that cut a range in golden sections the better one stays; the next one is on its other side,
+    or, where the point just tried is the better one, further on.
+    """
     width = stop - t
-    left, right = t + (1 - GOLDEN) * width, t + GOLDEN * width
-    at_left, at_right = (shape.distance(o + x * light, size) / x for x in (left, right))
+    t, step = t + (1 - GOLDEN) * width, (2 * GOLDEN - 1) * width
+    closest = at(t) / t
     for _ in range(SECTIONS):
-        width = GOLDEN * width
-        down = at_left < at_right
-        t = torch.where(down, t, left)
-        new = t + torch.where(down, 1 - GOLDEN, GOLDEN).to(t.dtype) * width
-        at_new = shape.distance(o + new * light, size) / new
-        left, right = torch.where(down, new, right), torch.where(down, left, new)
-        at_left, at_right = torch.where(down, at_new, at_right), torch.where(down, at_left, at_new)
-    return torch.minimum(at_left, at_right)
+        new = t + step
+        at_new = at(new) / new
+        better = at_least(closest, at_new)
+        closest = torch.minimum(closest, at_new)
+        t, step = t + better * step, step * (2 * GOLDEN * better - GOLDEN)
+    return closest
 
 
 def sunlight(columns: Columns, p: Tensor, pairs: Pairs) -> Tensor:
@@ -136,7 +143,7 @@ def sunlight(columns: Columns, p: Tensor, pairs: Pairs) -> Tensor:
         start = (middle - one.bound).clamp(min=START)
         look = _searched if shape.convex else _marched
         stop = torch.maximum(middle + one.bound, 2 * start)  # of a ray that leaves the ball at once, the beginning
-        return _smooth(0.5 + 0.5 * look(shape, one, o, start, stop) / one.softness)
+        return _smooth(0.5 + 0.5 * look(shape.along(o, one.light, one.size), start, stop) / one.softness)
 
     return _left(columns, p, pairs, effect, needed=20)
 
@@ -145,33 +152,32 @@ def openness(columns: Columns, p: Tensor, normal: Tensor, pairs: Pairs) -> Tenso
     """Ambient occlusion, 1 where nothing is near: how far from other surfaces one gets by walking along the normal."""
 
     def effect(shape: Shape, one: Columns, o: Tensor, rows: Tensor) -> Tensor:
-        d, free = into(one.axes, pick(normal, rows)), torch.zeros_like(o[0])
+        at, free = shape.along(o, into(one.axes, pick(normal, rows)), one.size), torch.zeros_like(o[0])
         for h, weight in HEIGHTS:
-            part = (shape.distance(o + h * d, one.size) / h).clamp(0, 1)
+            part = (at(h) / h).clamp(0, 1)
             free = free + weight * part * (2 - part)
         return free
 
     return _left(columns, p, pairs, effect, needed=15)
 
 
-def _lighting(scene: Scene, columns: Columns, floor: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _lighting(
+    scene: Scene, columns: Columns, floor: Tensor, samples: Samples, hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sunlight and openness of the ground `(n, pixels)` and of samples `(m,)`: all points in one list, for speed.
 
-    Without looking, both are 1 on the one convex solid of a scene.
+    Without looking, both are 1 on the one convex solid of a scene and on ground that is `hidden` by solids.
     """
     looks = pick((columns.are("torus") | (scene.kind[:, 1] >= 0).repeat_interleave(3)), samples.solid).nonzero()[:, 0]
     own, normal = pick(samples.solid, looks), pick(samples.normal, looks)
-    on = pick(samples.depth * samples.ray, looks)
+    on = pick(samples.depth, looks) * pick(samples.ray, looks)
     points = floor[0].numel()
     p = torch.cat([floor.flatten(1), on + START * normal], 1)
     normals = torch.cat([scene.up[:, :, None].expand_as(floor).flatten(1), normal], 1)
-
-    def pairs(near: Near) -> Pairs:
-        below, above = _pairs_on_ground(scene, columns, floor, near), _pairs_on_solids(scene, columns, on, own, near)
-        return below + [(rows + points, solid) for rows, solid in above]
-
+    below, above = _pairs_on_ground(scene, columns, floor, hidden), _pairs_on_solids(scene, columns, on, own, normal)
+    sun, sky = (of + [(rows + points, solid) for rows, solid in more] for of, more in zip(below, above))
     found = []
-    for part in (sunlight(columns, p, pairs(_in_the_way)), openness(columns, p, normals, pairs(_close_by))):
+    for part in (sunlight(columns, p, sun), openness(columns, p, normals, sky)):
         found.append(part[:points].unflatten(0, floor.shape[1:]))
         found.append(torch.ones_like(samples.depth).index_copy(0, looks, part[points:]))
     return tuple(found)
@@ -189,50 +195,47 @@ def _ground(scene: Scene, p: Tensor, t: Tensor, shade: Tensor, open_: Tensor) ->
     """Linear colour `(3, n, pixels)` of what lies behind the solids: the ground, faded into a backdrop."""
     away = p - scene.target[:, :, None]
     pool = 1 / (1 + 0.035 * dot(away, away))
-    paint = (scene.backdrop * scene.backdrop)[:, :, None]
-    key, sky = _column(KEY, paint), _column(SKY, paint)
-    lit = paint * (0.66 * key * shade + 0.85 * sky * (0.3 + 0.7 * open_)) * (0.62 + 0.42 * pool)
     rise = p[1] / t  # of the ray
-    wall = paint * (0.72 - 0.5 * rise * rise - 0.35 * rise)
+    wall = 0.72 - (0.5 * rise + 0.35) * rise
     fade = _smooth((t - 1.1 * scene.target.square().sum(0).sqrt()[:, None]) / 9)
-    return lit + (wall - lit) * fade
+    near = (0.62 + 0.42 * pool) * (1 - fade)
+    paint = (scene.backdrop * scene.backdrop)[:, :, None]
+    key, sky = paint * (0.66 * _column(KEY, paint)), paint * (0.85 * _column(SKY, paint))
+    return key * (shade * near) + sky * ((0.3 + 0.7 * open_) * near) + paint * (wall * fade)
 
 
 def _shaded(scene: Scene, columns: Columns, samples: Samples, key: Tensor, open_: Tensor) -> Tensor:
     """Linear colour `(3, m)` of samples on solids."""
-    of = pick(columns.scene, samples.solid)
-    p, normal, view = samples.depth * samples.ray, samples.normal, -samples.ray
+    of, normal, ray = pick(columns.scene, samples.solid), samples.normal, samples.ray
     up, light = pick(scene.up, of), pick(scene.light, of)
-    paint = pick(scene.colour.flatten(1), samples.solid)
+    paint = pick((scene.colour * scene.colour).flatten(1), samples.solid)
     floor = pick(scene.backdrop * scene.backdrop, of)
 
-    facing, rise = dot(normal, light), dot(normal, up)
-    height = dot(p, up) + pick(scene.height, of)
+    facing, rise, grazing = dot(normal, light), dot(normal, up), -dot(normal, ray)
+    height = samples.depth * dot(ray, up) + pick(scene.height, of)
     key = key * 0.5 * (facing + (facing * facing + 0.02).sqrt())
     bounce = (0.5 - 0.5 * rise) * (0.25 + 0.75 * _smooth(height / 0.9)) * 0.55
     sky = (0.5 + 0.5 * rise) * (0.4 + 0.6 * _smooth(height / 0.35 + 0.2))
     light_in = _column(KEY, paint) * (0.95 * key) + (_column(SKY, paint) * sky + floor * bounce) * open_
 
-    half = light + view
-    half = half / dot(half, half).sqrt()
-    shine = dot(normal, half).clamp(min=0)
+    halfway = (2 - 2 * dot(light, ray)).clamp(min=TINY).sqrt()  # the length of light - ray
+    shine = ((facing + grazing) / halfway).clamp(min=0)
     for _ in range(5):
         shine = shine * shine
-    edge = 1 - dot(normal, view).clamp(0, 1)
+    edge = 1 - grazing.clamp(0, 1)
     edge = edge * edge * edge
     gloss = pick(scene.gloss.flatten(), samples.solid)
-    return paint * paint * light_in + gloss * (0.55 * shine * key + 0.16 * edge * sky * open_)
+    return paint * light_in + gloss * (0.55 * shine * key + 0.16 * edge * sky * open_)
 
 
-def colours(scene: Scene, columns: Columns, samples: Samples, size: int) -> tuple[Tensor, Tensor]:
-    """Linear colours of the samples `(3, m)` and of what is behind them `(n, 3, size, size)`."""
+def colours(scene: Scene, columns: Columns, samples: Samples, hidden: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Linear colours of the samples `(3, m)` and of what is behind them `(3, n, size**2)`, where not `hidden`."""
     p, t = _floor(scene, size)
-    shade, key, floor_open, open_ = _lighting(scene, columns, p, samples)
-    behind = _ground(scene, p, t, shade, floor_open)
-    return _shaded(scene, columns, samples, key, open_).clamp(0, 1), behind.unflatten(2, (size, size)).transpose(0, 1)
+    shade, key, floor_open, open_ = _lighting(scene, columns, p, samples, hidden)
+    return _shaded(scene, columns, samples, key, open_).clamp(0, 1), _ground(scene, p, t, shade, floor_open)
 
 
 def flat_colours(scene: Scene, samples: Samples, size: int) -> tuple[Tensor, Tensor]:
     """The same without any light: what each surface is painted with."""
-    paint, backdrop = pick(scene.colour.flatten(1), samples.solid), scene.backdrop.T[:, :, None, None]
-    return paint * paint, (backdrop * backdrop).expand(-1, -1, size, size)
+    paint, backdrop = pick(scene.colour.flatten(1), samples.solid), scene.backdrop[:, :, None]
+    return paint * paint, (backdrop * backdrop).repeat(1, 1, size**2)

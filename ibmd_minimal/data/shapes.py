@@ -41,27 +41,29 @@ def pick(x: Tensor, which: Tensor) -> Tensor:
 
 def nonzero(x: Tensor, least: float = TINY) -> Tensor:
     """`x`, kept at least `least` away from zero, on its own side."""
-    return torch.where(x < 0, x.clamp(max=-least), x.clamp(min=least))
+    return torch.copysign(x.abs().clamp(min=least), x)
 
 
-# -- where a ray o + t d meets the surface first: (t, normal, face); t is infinite for a miss -----------------------
+def at_least(a: Tensor, b: Tensor | float) -> Tensor:
+    """1 where `a >= b`, else 0, in the dtype of `a`: with arithmetic in place of `torch.where`, much faster."""
+    return torch.ge(a, b, out=torch.empty_like(a))
+
+
+# -- where a ray o + t d meets the surface first: (t, normal, face); a miss has no finite t, and any normal ---------
 
 Hit = tuple[Tensor, Tensor, Tensor]
 
 
-def _hit(t: Tensor, there: Tensor, normal: Tensor, face: Tensor | None = None) -> Hit:
-    return torch.where(there, t, torch.inf), normal, torch.zeros_like(t) if face is None else face
-
-
-def _at(o: Tensor, d: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-    return pick(o, rows) + pick(t, rows) * pick(d, rows)
+def _unless(inside: Tensor) -> Tensor:
+    """0 where `inside` is 1, infinite where it is 0: added to a t, it takes away a root that is none."""
+    return 1 / inside - 1
 
 
 def sphere_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
-    """The smaller root of a quadratic."""
+    """The smaller root of a quadratic, not a number for a miss."""
     b, c = dot(o, d), dot(o, o) - size[0] * size[0]
-    t = -b - safe_sqrt(b * b - c)
-    return _hit(t, b * b >= c, (o + t * d) / size[0])
+    t = -b - (b * b - c).sqrt()
+    return t, (o + t * d) / size[0], torch.zeros_like(t)
 
 
 def box_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
@@ -69,12 +71,13 @@ def box_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
     inverse = 1 / nonzero(d, 1e-7)
     middle, half = -o * inverse, inverse.abs() * size
     (x, y, z), leave = middle - half, (middle + half).amin(0)
-    through_x = (x >= y) & (x >= z)
-    through_y = ~through_x & (y >= z)
-    faces = torch.stack([through_x, through_y, ~(through_x | through_y)])
-    normal = torch.where(faces, 1 - 2 * (d > 0).to(d.dtype), torch.zeros_like(d))
     t = torch.maximum(torch.maximum(x, y), z)
-    return _hit(t, t <= leave, normal, 2 * faces[1] + 4 * faces[2] + (dot(normal, torch.ones_like(normal)) > 0))
+    through_x = at_least(x, t)
+    through_y = at_least(y, t) * (1 - through_x)
+    through_z = 1 - through_x - through_y
+    normal = torch.copysign(torch.stack([through_x, through_y, through_z]), -d)
+    face = 2 * through_y + 4 * through_z + (normal[0] + normal[1] + normal[2]).clamp(min=0)
+    return t + _unless(at_least(leave, t)), normal, face
 
 
 def torus_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
@@ -82,22 +85,29 @@ def torus_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
     b, reach = dot(o, d), size[0] + size[1]
     half = safe_sqrt(b * b - dot(o, o) + reach * reach)
     slope = 1 / nonzero(d[1], 1e-7)
-    enter = torch.maximum(-b - half, -o[1] * slope - slope.abs() * size[1])
-    leave = torch.minimum(-b + half, -o[1] * slope + slope.abs() * size[1])
-    t = torch.where(enter < leave, enter, torch.inf)
-    for steps in TORUS_STEPS:  # each time those that have neither arrived nor left
-        rows = (t < leave).nonzero()[:, 0]
-        rows = pick(rows, (torus_distance(_at(o, d, t, rows), pick(size, rows)) > CLOSE).nonzero()[:, 0])
-        on, ray, own, far = pick(o, rows), pick(d, rows), pick(size, rows), pick(t, rows)
-        for _ in range(steps):
-            distance = torus_distance(on + far * ray, own)
-            far = far + torch.where(distance > CLOSE, distance + HURRY, distance)
-        t = t.index_copy(0, rows, far)
-    p = o + torch.where(t < leave + CLOSE, t, 0) * d
-    ring = 1 - size[0] / nonzero((p[0] * p[0] + p[2] * p[2]).sqrt())
+    middle, thick = -o[1] * slope, slope.abs() * size[1]
+    enter, leave = torch.maximum(-b - half, middle - thick), torch.minimum(-b + half, middle + thick)
+    t = _traced(o, d, size, enter, leave)
+    p = o + t * d
+    ring = 1 - size[0] / (p[0] * p[0] + p[2] * p[2]).sqrt().clamp(min=TINY)
     normal = torch.stack([p[0] * ring, p[1], p[2] * ring])
-    length = safe_sqrt(dot(normal, normal))
-    return _hit(t, (length - size[1] <= 2 * CLOSE) & (t < leave + CLOSE), normal / nonzero(length))
+    length = dot(normal, normal).sqrt()
+    there = at_least(size[1] + 2 * CLOSE, length) * at_least(leave + CLOSE, t) * (1 - at_least(enter, leave))
+    return t + _unless(there), normal / length.clamp(min=TINY), torch.zeros_like(t)
+
+
+def _traced(o: Tensor, d: Tensor, size: Tensor, t: Tensor, leave: Tensor) -> Tensor:
+    """Steps along rays from `t` towards a torus until it or `leave` is reached."""
+    rows, far, at, t = torch.arange(len(t), device=t.device), t, torus_along(o, d, size), t.clone()
+    for steps in TORUS_STEPS:  # each time those that have neither arrived nor left
+        on = ((far < leave) & (at(far) > CLOSE)).nonzero()[:, 0]
+        rows, far, leave, o, d, size = (pick(part, on) for part in (rows, far, leave, o, d, size))
+        at = torus_along(o, d, size)
+        for _ in range(steps):
+            distance = at(far)
+            far = far + (distance + HURRY * at_least(distance, CLOSE))
+        t.index_copy_(0, rows, far)
+    return t
 
 
 def cone_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
@@ -105,72 +115,96 @@ def cone_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
     radius, height = size[0], size[1]
     slope = radius / (2 * height)
     k, apex = slope * slope, o[1] - height
-    a = d[0] * d[0] + d[2] * d[2] - k * d[1] * d[1]
-    b = o[0] * d[0] + o[2] * d[2] - k * apex * d[1]
-    c = o[0] * o[0] + o[2] * o[2] - k * apex * apex
+    steep, far = k * d[1], k * apex
+    a = d[0] * d[0] + d[2] * d[2] - steep * d[1]
+    b = o[0] * d[0] + o[2] * d[2] - steep * apex
+    c = o[0] * o[0] + o[2] * o[2] - far * apex
     root = b * b - a * c
-    q = -b - torch.where(b < 0, -safe_sqrt(root), safe_sqrt(root))  # both roots without cancellation: q / a and c / q
-    side = torch.full_like(b, torch.inf)
-    for t in (q / nonzero(a), c / nonzero(q)):
-        inside = (root >= 0) & ((o[1] + t * d[1]).abs() <= height)
-        side = torch.where(inside & (t < side), t, side)
+    real = at_least(root, 0)
+    q = -b - torch.copysign(safe_sqrt(root), b)  # both roots without cancellation: q / a and c / q
+    first, second = (
+        t + _unless(real * at_least(height, (o[1] + t * d[1]).abs())) for t in (q / nonzero(a), c / nonzero(q))
+    )
+    side = torch.minimum(first, second)
     base = (-height - o[1]) / nonzero(d[1])
     x, z = o[0] + base * d[0], o[2] + base * d[2]
-    base = torch.where(x * x + z * z <= radius * radius, base, torch.inf)
-    t, below = torch.minimum(side, base), base < side
-    p = o + torch.where(t.isfinite(), t, 0) * d
+    base = base + _unless(at_least(radius * radius, x * x + z * z))
+    t, beside = torch.minimum(side, base), at_least(base, side)
+    p = o + t * d
     normal = torch.stack([p[0], k * (height - p[1]), p[2]])
-    normal = normal / nonzero(safe_sqrt(dot(normal, normal)))
-    down = o.new_tensor([0.0, -1.0, 0.0])[:, None]
-    return _hit(t, t.isfinite(), torch.where(below, down, normal), below.to(t.dtype))
+    normal = normal * (beside / dot(normal, normal).sqrt().clamp(min=TINY))
+    normal[1] -= 1 - beside
+    return t, normal, 1 - beside
 
 
 def capsule_hit(o: Tensor, d: Tensor, size: Tensor) -> Hit:
     """The cylinder, or, beyond its ends, the ball at the end that the ray comes from."""
     radius, height = size[0], size[1]
+    square = radius * radius
     a = (d[0] * d[0] + d[2] * d[2]).clamp(min=TINY)
     b = o[0] * d[0] + o[2] * d[2]
-    root = b * b - a * (o[0] * o[0] + o[2] * o[2] - radius * radius)
+    across = o[0] * o[0] + o[2] * o[2] - square
+    root = b * b - a * across
     wall = (-b - safe_sqrt(root)) / a
     y = o[1] + wall * d[1]
-    centre = torch.stack([o[0], o[1] - torch.where(y > 0, height, -height), o[2]])
-    ball = sphere_hit(centre, d, size)[0]
-    t = torch.where(y.abs() <= height, wall, ball)
-    there = (root >= 0) & t.isfinite()
-    p = o + torch.where(there, t, 0) * d
+    beside, up = at_least(height, y.abs()), o[1] - torch.copysign(height, y)
+    b = b + up * d[1]
+    at_end = b * b - across - up * up
+    ball = -b - safe_sqrt(at_end)
+    t = ball + beside * (wall - ball)
+    t = t + _unless(at_least(root, 0) * torch.maximum(beside, at_least(at_end, 0)))
+    p = o + t * d
     beyond = p[1] - torch.maximum(torch.minimum(p[1], height), -height)
-    return _hit(t, there, torch.stack([p[0], beyond, p[2]]) / radius)
+    return t, torch.stack([p[0], beyond, p[2]]) / radius, torch.zeros_like(t)
 
 
-# -- the signed distance of a point, negative inside -----------------------------------------------------------------
+# -- the signed distance of the points o + t d, negative inside: what depends on o and d alone is worked out once ----
+
+Along = Callable[[Tensor | float], Tensor]
 
 
-def sphere_distance(p: Tensor, size: Tensor) -> Tensor:
-    return dot(p, p).sqrt() - size[0]
+def _turned(profile: Callable[[Tensor, Tensor], Tensor], o: Tensor, d: Tensor) -> Along:
+    """Of a solid of revolution, whose `profile` is the distance by the squared distance from the axis and by y."""
+    a, b = d[0] * d[0] + d[2] * d[2], 2 * (o[0] * d[0] + o[2] * d[2])
+    c = o[0] * o[0] + o[2] * o[2]
+    return lambda t: profile(((a * t + b) * t + c).clamp(min=0), o[1] + t * d[1])
 
 
-def box_distance(p: Tensor, size: Tensor) -> Tensor:
-    q = p.abs() - size
-    outside = q.clamp(min=0)
-    return dot(outside, outside).sqrt() + q.amax(0).clamp(max=0)
+def sphere_along(o: Tensor, d: Tensor, size: Tensor) -> Along:
+    return _turned(lambda square, y: (square + y * y).sqrt() - size[0], o, d)
 
 
-def torus_distance(p: Tensor, size: Tensor) -> Tensor:
-    ring = (p[0] * p[0] + p[2] * p[2]).sqrt() - size[0]
-    return (ring * ring + p[1] * p[1]).sqrt() - size[1]
+def box_along(o: Tensor, d: Tensor, size: Tensor) -> Along:
+    def at(t: Tensor | float) -> Tensor:
+        q = (o + t * d).abs() - size
+        outside = q.clamp(min=0)
+        return dot(outside, outside).sqrt() + q.amax(0).clamp(max=0)
+
+    return at
 
 
-def cone_distance(p: Tensor, size: Tensor) -> Tensor:
+def torus_along(o: Tensor, d: Tensor, size: Tensor) -> Along:
+    def profile(square: Tensor, y: Tensor) -> Tensor:
+        ring = square.sqrt() - size[0]
+        return (ring * ring + y * y).sqrt() - size[1]
+
+    return _turned(profile, o, d)
+
+
+def cone_along(o: Tensor, d: Tensor, size: Tensor) -> Along:
     """The larger of the distances from side and base: exact beside either, too small beyond an edge or the apex."""
     radius, height = size[0], size[1]
     slant = (radius * radius + 4 * height * height).sqrt()
-    side = (2 * height * (p[0] * p[0] + p[2] * p[2]).sqrt() + radius * (p[1] - height)) / slant
-    return torch.maximum(side, -height - p[1])
+    out, up = 2 * height / slant, radius / slant
+    return _turned(lambda square, y: torch.maximum(out * square.sqrt() + up * (y - height), -height - y), o, d)
 
 
-def capsule_distance(p: Tensor, size: Tensor) -> Tensor:
-    y = p[1] - torch.maximum(torch.minimum(p[1], size[1]), -size[1])
-    return (p[0] * p[0] + y * y + p[2] * p[2]).sqrt() - size[0]
+def capsule_along(o: Tensor, d: Tensor, size: Tensor) -> Along:
+    def profile(square: Tensor, y: Tensor) -> Tensor:
+        beyond = (y.abs() - size[1]).clamp(min=0)
+        return (square + beyond * beyond).sqrt() - size[0]
+
+    return _turned(profile, o, d)
 
 
 # -- how far a solid reaches in the direction d of length 1 ----------------------------------------------------------
@@ -201,19 +235,24 @@ def capsule_reach(d: Tensor, size: Tensor) -> Tensor:
 
 
 class Shape(NamedTuple):
-    """What the renderer asks of a solid; `bound` is the radius of the ball around it."""
+    """What the renderer asks of a solid; `bound`: radius of the ball around it, `loose` unless it fills that ball."""
 
     hit: Callable[[Tensor, Tensor, Tensor], Hit]
-    distance: Callable[[Tensor, Tensor], Tensor]
+    along: Callable[[Tensor, Tensor, Tensor], Along]
     reach: Callable[[Tensor, Tensor], Tensor]
     bound: Callable[[Tensor], Tensor]
     convex: bool = True
+    loose: bool = True
+
+    def distance(self, p: Tensor, size: Tensor) -> Tensor:
+        """Of the points `p` `(3, m)` from the surface, negative inside."""
+        return self.along(p, torch.zeros_like(p), size)(0.0)
 
 
 SHAPES: dict[str, Shape] = {
-    "sphere": Shape(sphere_hit, sphere_distance, sphere_reach, lambda size: size[0]),
-    "box": Shape(box_hit, box_distance, box_reach, lambda size: dot(size, size).sqrt()),
-    "torus": Shape(torus_hit, torus_distance, torus_reach, lambda size: size[0] + size[1], False),
-    "cone": Shape(cone_hit, cone_distance, cone_reach, lambda size: (size[0] ** 2 + size[1] ** 2).sqrt()),
-    "capsule": Shape(capsule_hit, capsule_distance, capsule_reach, lambda size: size[0] + size[1]),
+    "sphere": Shape(sphere_hit, sphere_along, sphere_reach, lambda size: size[0], loose=False),
+    "box": Shape(box_hit, box_along, box_reach, lambda size: dot(size, size).sqrt()),
+    "torus": Shape(torus_hit, torus_along, torus_reach, lambda size: size[0] + size[1], False),
+    "cone": Shape(cone_hit, cone_along, cone_reach, lambda size: (size[0] ** 2 + size[1] ** 2).sqrt()),
+    "capsule": Shape(capsule_hit, capsule_along, capsule_reach, lambda size: size[0] + size[1]),
 }
