@@ -1,4 +1,4 @@
-"""`python -m ibmd_minimal COMMAND`: from demo, train, distill, evaluate and restore to class and grade."""
+"""`python -m ibmd_minimal COMMAND`: from demo, train, distill, evaluate, compare and restore to class and grade."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--runs", default="runs", help="folder of saved runs")
     sub.add_argument("--roles", nargs="+", default=["teacher", "student"], help="teacher, student, student-2, ...")
     _evaluating(command("evaluate", "Measure teacher and students on pictures that they were not trained on."))
+    _comparing(command("compare", "IBMD beside other ways to few steps, at equal compute; resumes where it stopped."))
+    _ablating(command("ablate", "Change one thing of IBMD, from several seeds; resumes where it stopped."))
     sub = command("results", "Write the README's tables from assets/results.json.")
     sub.add_argument("--readme", default="README.md", help="the file with the marks")
     _restoring(command("restore", "Restore image files or folders of them."))
@@ -75,6 +77,27 @@ def _evaluating(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--again", action="store_true", help="new students only: the teacher's rows are those noted before"
     )
+
+
+def _contest(sub: argparse.ArgumentParser, budget: str) -> None:
+    sub.add_argument("--budget", type=int, help=f"network passes of one training, other than {budget}")
+    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+
+
+def _comparing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("task", nargs="?", default="plane", help="plane, sr4x-pool or sketch-to-image")
+    sub.add_argument("--only", nargs="+", default=[], help="methods or samplers; the results are left alone then")
+    sub.add_argument("--teacher", action="store_true", help="image tasks: train the second teacher, and no more")
+    _contest(sub, "the task's")
+
+
+def _ablating(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("name", nargs="?", help="for example gradient; left out with --all")
+    sub.add_argument("task", nargs="?", help="plane (the default), sr4x-pool or sketch-to-image")
+    sub.add_argument("--all", action="store_true", help="every one; of image tasks the three that matter most")
+    sub.add_argument("--seeds", type=seed, nargs="+", help="other than 0, 1, 2")
+    _contest(sub, "half of the task's")
 
 
 def _restoring(sub: argparse.ArgumentParser) -> None:
@@ -159,6 +182,22 @@ def evaluate(args: argparse.Namespace) -> None:
         measure(task, name, args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note, args.again)
 
 
+def compare(args: argparse.Namespace) -> None:
+    """IBMD beside its rivals."""
+    from .comparison import run
+
+    args.device = device_of(args.device)
+    run(args)
+
+
+def ablate(args: argparse.Namespace) -> None:
+    """One thing of IBMD changed at a time."""
+    from .ablations import run
+
+    args.device = device_of(args.device)
+    run(args)
+
+
 def results(args: argparse.Namespace) -> None:
     """Write the README's tables from the stored results."""
     from .results import results, with_results
@@ -235,7 +274,8 @@ def demo(args: argparse.Namespace) -> None:
 
 
 WORDS = {"class": "pack"}  # Python keeps some words for itself
-RESUMED = {"train", "distill"}
+STEP, TRAINING = "the last saved step", "the last finished training"
+RESUMED = {"train": STEP, "distill": STEP, "compare": TRAINING, "ablate": TRAINING}  # from where
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ibmd_minimal {args.command}: {' '.join(str(problem).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        rest = "; the same command goes on from the last saved step" if args.command in RESUMED else ""
+        rest = f"; the same command goes on from {RESUMED[args.command]}" if args.command in RESUMED else ""
         print(f"ibmd_minimal {args.command}: interrupted{rest}", file=sys.stderr)
         return 130
     return 0

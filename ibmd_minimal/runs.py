@@ -15,6 +15,7 @@ import torch
 
 from . import _checks as check
 from .checkpoints import checksum, load_model, machine, save_model, weights_of
+from .compute import distillation_cost
 from .inverse import distillation
 from .matching import train
 from .networks import Denoiser
@@ -197,17 +198,11 @@ def peak_memory(device: str) -> int:
 
 
 def passes(plan: Budget, role: str) -> int:
-    """Network passes of a training, one for each picture: forward 1; backward 1 to the input, 1 more to the weights.
-
-    A teacher's step costs 3. A fake model's costs the student's forward pass and 3 of its own; a student's 3 of its own
-    and 2 each of the teacher and the fake, through which the full gradient returns. A student of several passes takes
-    all but the last without a gradient, before either.
-    """
+    """Network passes of a training, one for each picture, as `compute.py` counts them. A teacher's step costs 3."""
     if role == "teacher":
         return 3 * plan.teacher_steps * plan.teacher_batch
-    before = int(role.partition("-")[2] or 1) - 1
-    fake = plan.fake_warmup + plan.student_steps * plan.fake_steps
-    return ((before + 4) * fake + (before + 7) * plan.student_steps) * plan.student_batch
+    nfe = int(role.partition("-")[2] or 1)
+    return distillation_cost(plan.student_batch, plan.fake_steps, plan.fake_warmup, nfe).total(plan.student_steps)
 
 
 def _card(
