@@ -7,6 +7,7 @@ the bridge, the recipe, what was measured, and the checksum of the weights. Load
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import json
 import os
@@ -120,10 +121,12 @@ def find(name: str | Path) -> Path:
             return stem
     if path.with_name(path.name + ".safetensors").is_file():
         raise FileNotFoundError(f"checkpoint {str(name)!r} has no card; wanted {path.name}.json beside its weights")
-    try:
-        check.choice(str(name), "checkpoint", shipped())
-    except ValueError as problem:
-        raise FileNotFoundError(f"{problem} (or the path of one)") from None
+    names = shipped()
+    tasks = ", ".join(one.removesuffix("-teacher") for one in names if one.endswith("-teacher"))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    wanted = f"teacher or student of {tasks}, as in 'sr4x-pool-student', or the path of one{hint}"
+    raise FileNotFoundError(f"checkpoint is {str(name)!r}; wanted {wanted}")
     raise FileNotFoundError(f"checkpoint {str(name)!r} has no card; wanted {path.name}.json beside its weights")
 
 

@@ -116,7 +116,7 @@ def third_party(tree: ast.AST) -> set[str]:
 PRIVATE = {"_checks", "_random", "_files", "_quadrature"}
 BASE = {"bridges", "training"}  # training is the bare loop: it knows no objective and no network
 CORE = {"tasks", "gaussian", "finite", "exact", "matching", "samplers", "inverse", "students"}
-NETWORKS = {"networks", "adapters"}
+NETWORKS = {"networks", "adapters", "compute"}
 MASKS = {"data.masks"}  # a network that fills a hole has to find it
 RULERS = {"distances", "features", "metrics", "classifier"}
 # The image tasks, in the order in which one stands on the other.

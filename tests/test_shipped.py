@@ -59,7 +59,9 @@ def test_a_checkpoint_gives_the_error_on_its_card(name):
     """32 pictures from fixed seeds: float32 sums in another order move a mean square by far less than a thousandth."""
     stored, found = probed(name)
     assert found == pytest.approx(stored, rel=1e-3)
-    assert all(0 < error < 0.25 for error in found.values())  # 0.25: that of a flat grey
+    grey = 0.25 if recipe(card_of(name)["recipe"]).data == "photographs" else 0.3  # the error of a flat grey
+    drawing = recipe(card_of(name)["recipe"]).data == "solids" and "student" in name  # colours open: twice the mean's
+    assert all(0 < error < (2 if drawing else 1) * grey for error in found.values())
 
 
 @pytest.mark.parametrize("name", shipped())
