@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import _checks as check
-from .data.corruptions import corrupt, jpeg
+from .data.corruptions import corrupt, enlarged, jpeg, pooled
 from .data.images import PHOTOS, load, read_image, to_float
 from .data.masks import freeform_mask, hide
 from .recipes import recipe
@@ -104,15 +104,9 @@ class Strength(NamedTuple):
     make: Callable[[Tensor, str], Tensor]
 
 
-def pooled(x: Tensor, factor: int) -> Tensor:
-    """Blocks of `factor` x `factor` pixels replaced by their means; at 4 the corruption sr4x-pool."""
-    return F.avg_pool2d(x, factor).repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-
-
 def shrunk(x: Tensor, factor: int) -> Tensor:
     """Bicubic reduction, then enlargement by nearest neighbours: sr4x-bicubic at 4, but for pixels at the border."""
-    small = F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)
-    return small.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    return enlarged(F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True), factor)
 
 
 def centred(x: Tensor, share: str) -> Tensor:

@@ -12,11 +12,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from . import _checks as check
 from .checkpoints import machine
 from .comparison import said_of, trimmed
 from .contests import Contest, Pictures, contest
-from .evaluation import table
+from .evaluation import mean, table
 from .results import note
 from .trials import METHODS, attempt
 
@@ -90,20 +92,17 @@ def over_seeds(runs: Sequence[dict], key: str = "distance") -> tuple[float, floa
     Runs that diverged have no rows and are left out: the mean of none is NaN.
     """
     values = [run["rows"][0][key] for run in runs if run["rows"]]
-    mean = sum(values) / len(values) if values else math.nan
     if len(values) < 2:
-        return mean, math.nan
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, (variance / len(values)) ** 0.5
+        return values[0] if values else math.nan, math.nan
+    return mean(torch.tensor(values, dtype=torch.float64))
 
 
 def summary(entry: dict) -> str:
     """The table of an entry: each variant's distance and spread, means over seeds with their standard errors."""
     rows = []
     for label, one in entry["variants"].items():
-        cells = (
-            f"{mean:.4f} ({error:.4f})" for mean, error in (over_seeds(one["runs"], k) for k in ("distance", "spread"))
-        )
+        both = (over_seeds(one["runs"], key) for key in ("distance", "spread"))
+        cells = (f"{value:.4f} ({error:.4f})" for value, error in both)
         rows.append((label, str(one["runs"][0]["steps"]), *cells))
     return table(rows, ("variant", "student steps", "distance", "spread"))
 

@@ -18,12 +18,11 @@ from .contests import TEACHERS, Contest, Pictures, conditional_recipe, contest
 from .evaluation import table
 from .results import note
 from .runs import train_teacher
-from .samplers import sample
+from .samplers import GRIDS, sample
 from .trials import METHODS, Method, attempt, digest, kept_or, on, teacher_digest
 
 FILE = Path(__file__).resolve().parents[1] / "assets" / "comparison.json"
 FACTORS = (1 / 3, 1.0, 3.0)
-GRIDS = ("uniform", "quadratic", "clock", "geometric")
 CHOSEN = 10  # at more passes than these the grid is the one that is best here
 SAMPLERS: dict[str, tuple[str, dict]] = {
     "posterior": ("own", {"method": "posterior"}),

@@ -17,30 +17,21 @@ from torch import Tensor
 from . import _checks as check
 from ._random import Draws, uniform
 from .checkpoints import load_model, save_model, shipped
-from .compute import Meter, clock
+from .compute import Meter
 from .data.couplings import Photographs, Renderings
 from .data.toy import EightGaussians
 from .distances import resampled, wasserstein2
-from .evaluation import Exam
-from .matching import train
+from .evaluation import Exam, Restorer, timed
 from .networks import MLP, Denoiser
-from .plane import HEAD_START, POINTS, STUDENT, TEACHER, inside, plane_bridge, plane_pairs, plane_sources
+from .plane import HEAD_START, POINTS, STUDENT, inside, plane_pairs, plane_sources
 from .plane import train_plane_teacher as plane_teacher
 from .recipes import Recipe, recipe
 from .runs import run_folder
 from .training import Batches
 
-Restorer = Callable[[Tensor], Tensor]
 SPLITS = {"choice": 21, "test": 22}
 QUICK = 500  # pictures of a quick look
 TEACHERS = ("own", "conditional")
-
-
-def timed(restore: Restorer, xT: Tensor, batch: int) -> tuple[Tensor, float]:
-    """The outputs for all `xT`, in batches, and seconds per 1,000 of them."""
-    start = clock()
-    outputs = torch.cat([restore(part) for part in xT.split(batch)])
-    return outputs, (clock() - start) / len(xT) * 1000
 
 
 def spread(restore: Restorer, xT: Tensor, draws: int = 8) -> float:
@@ -100,14 +91,15 @@ class PictureExam:
         found, seconds = timed(restore, self.exam.xT[:QUICK] if quick else self.exam.xT, self.batch)
         if quick:
             return {"distance": self.exam.ruler.frechet(found)}
-        row = self.exam.row("", 0, found, seconds).noted()
-        row |= {"distance": row.pop("frechet"), "distance_error": row.pop("frechet_error")}
-        row["spread"] = spread(restore, self.exam.xT[: self.batch // 2], 4)
-        return {key: value for key, value in row.items() if key not in ("who", "nfe")}
+        return self._row(found, seconds) | {"spread": spread(restore, self.exam.xT[: self.batch // 2], 4)}
 
     def floor(self) -> dict[str, float]:
         """The same of the exam's clean pictures."""
-        row = self.exam.row("", 0, self.exam.x0).noted()
+        return self._row(self.exam.x0)
+
+    def _row(self, found: Tensor, seconds: float | None = None) -> dict[str, float]:
+        """A row of the exam by the names that both kinds of exams use."""
+        row = self.exam.row("", 0, found, seconds).noted()
         row |= {"distance": row.pop("frechet"), "distance_error": row.pop("frechet_error")}
         return {key: value for key, value in row.items() if key not in ("who", "nfe")}
 
@@ -193,13 +185,7 @@ def conditional_plane_teacher(steps: int = 3000, seed: int = 0) -> MLP:
 
     It has the harder function to learn, of the small difference between `x_t` and `xT`, and is as good after that.
     """
-    own = EightGaussians()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        sigma0 = (own.radius**2 / 2 + own.std**2) ** 0.5
-        model = MLP(plane_bridge(), sigma0=sigma0, sharpness=16.0, conditional=True)
-    options = TEACHER | {"steps": steps, "cosine": steps, "seed": seed, "progress": False}
-    return train(model, plane_bridge(), plane_pairs(seed), **options)[0].requires_grad_(False)
+    return plane_teacher(seed, False, conditional=True, steps=steps)
 
 
 class Plane(Contest):

@@ -7,7 +7,6 @@ pictures of the exam, `xT` for the corrupted ones. Standard errors are those of 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from . import _checks as check
 from ._random import Draws
 from .bridges import Bridge
 from .classifier import accuracy, solid_features
+from .compute import clock
 from .data.corruptions import corrupt
 from .data.couplings import Photographs, Renderings
 from .data.masks import hide, hole_of
@@ -29,8 +29,6 @@ from .samplers import sample
 from .students import Student
 
 Restorer = Callable[[Tensor], Tensor]
-# On one thread of a busy machine the processor's time is what an idle one would take; a GPU's work is not in it.
-clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,14 @@ class Row:
         """As JSON keeps it: without what is not there and what is not finite."""
         found = asdict(self).items()
         return {key: value for key, value in found if value not in (None, "") and not _infinite(value)}
+
+
+def timed(restore: Restorer, xT: Tensor, batch: int) -> tuple[Tensor, float]:
+    """The outputs for all `xT`, in batches, and seconds per 1,000 of them: the processor's where nothing but it
+    computes."""
+    start = clock()
+    outputs = torch.cat([restore(part) for part in xT.split(batch)])
+    return outputs, (clock() - start) / len(xT) * 1000
 
 
 def _infinite(value: object) -> bool:
@@ -125,9 +131,7 @@ class Exam:
 
     def restored(self, restore: Restorer, batch: int = 250) -> tuple[Tensor, float]:
         """The outputs for all `xT`, and seconds per 1,000 of them: the processor's where nothing but it computes."""
-        start = clock()
-        outputs = torch.cat([restore(part) for part in self.xT.split(batch)])
-        return outputs, (clock() - start) / len(self.xT) * 1000
+        return timed(restore, self.xT, batch)
 
     def first(self, n: int) -> Exam:
         """The exam on its first `n` pictures only, by the same rulers."""

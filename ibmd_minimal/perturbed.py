@@ -24,6 +24,7 @@ from .checkpoints import machine
 from .contests import Plane, contest
 from .data.toy import EightGaussians
 from .distances import mean_wasserstein2
+from .evaluation import mean
 from .gaussian import GaussianCoupling, GaussianDenoiser
 from .inverse import distillation, student_loss
 from .matching import Weight, train, weight_at
@@ -213,9 +214,8 @@ def loss_reached(teacher: Perturbed, student: Student, fake: torch.nn.Module, se
 
 def law(x0: Tensor, data: Tensor) -> dict[str, float]:
     """How far the mean of samples `(n, 2)` is shifted along the first coordinate, and their distance to data."""
-    shift, (distance, error) = x0[:, 0].double(), mean_wasserstein2(x0, data, POINTS)
-    found = {"shift": float(shift.mean()), "shift_error": float(shift.std() / len(x0) ** 0.5)}
-    return found | {"distance": distance, "distance_error": error}
+    (shift, shift_error), (distance, error) = mean(x0[:, 0].double()), mean_wasserstein2(x0, data, POINTS)
+    return {"shift": shift, "shift_error": shift_error, "distance": distance, "distance_error": error}
 
 
 def studied(place: str | None, arena: Plane, size: float, seed: int, steps: int, nfes: Sequence[int]) -> dict:
@@ -225,9 +225,9 @@ def studied(place: str | None, arena: Plane, size: float, seed: int, steps: int,
     teacher = Perturbed(ExactPlane(bridge), place or "middle", torch.tensor([size, 0.0]))
     student, fake = trained(teacher, arena, seed, steps)
     generator = torch.Generator().manual_seed(seed)
-    losses = loss_reached(teacher, student, fake, seed, max(1, steps // 2)).double()
+    loss, error = mean(loss_reached(teacher, student, fake, seed, max(1, steps // 2)).double())
     entry = {"place": place, "size": size, "seed": seed, "steps": steps}
-    entry |= {"loss": float(losses.mean()), "loss_error": float(losses.std() / len(losses) ** 0.5)}
+    entry |= {"loss": loss, "loss_error": error}
     entry["student"] = law(student(xT, generator=generator), data)
     entry["teacher"] = [{"nfe": nfe} | law(sample(teacher, bridge, xT, nfe, generator=generator), data) for nfe in nfes]
     return entry

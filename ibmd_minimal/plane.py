@@ -58,13 +58,13 @@ def plane_sources(seed: int = 0, batch: int = 512) -> Batches:
     return Batches(lambda draws: coupling.source(batch, draws), seed)
 
 
-def train_plane_teacher(seed: int = 0, progress: bool = True, **options) -> MLP:
+def train_plane_teacher(seed: int = 0, progress: bool = True, conditional: bool = False, **options) -> MLP:
     """The example's teacher: an MLP, trained by bridge matching; `options` of `matching.train` replace ours."""
     coupling, options = EightGaussians(), TEACHER | options
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sigma0 = (coupling.radius**2 / 2 + coupling.std**2) ** 0.5
-        model = MLP(plane_bridge(), sigma0=sigma0, sharpness=16.0)
+        model = MLP(plane_bridge(), sigma0=sigma0, sharpness=16.0, conditional=conditional)
     options = {"cosine": options["steps"], "seed": seed, "progress": progress} | options
     return train(model, plane_bridge(), plane_pairs(seed), **options)[0].requires_grad_(False)
 

@@ -36,11 +36,17 @@ def sr4x_pool(x: Tensor) -> Tensor:
     ValueError where height or width is not a multiple of 4.
     """
     _multiple(x, 4, "sr4x-pool")
-    return _enlarged(reduce(x, "b c (h p) (w q) -> b c h w", "mean", p=4, q=4))
+    return pooled(x, 4)
 
 
-def _enlarged(small: Tensor) -> Tensor:
-    return repeat(small, "b c h w -> b c (h p) (w q)", p=4, q=4)
+def pooled(x: Tensor, factor: int) -> Tensor:
+    """Blocks of `factor` x `factor` pixels, which have to fit, replaced by their means."""
+    return enlarged(reduce(x, "b c (h p) (w q) -> b c h w", "mean", p=factor, q=factor), factor)
+
+
+def enlarged(small: Tensor, factor: int = 4) -> Tensor:
+    """Every pixel repeated to a block of `factor` x `factor`."""
+    return repeat(small, "b c h w -> b c (h p) (w q)", p=factor, q=factor)
 
 
 def keys_cubic(x: Tensor, a: float = -0.5) -> Tensor:
@@ -65,7 +71,7 @@ def sr4x_bicubic(x: Tensor) -> Tensor:
     height or width is not a multiple of 4.
     """
     _multiple(x, 4, "sr4x-bicubic")
-    return _enlarged(_shrunk(_shrunk(x).mT).mT)
+    return enlarged(_shrunk(_shrunk(x).mT).mT)
 
 
 # -- JPEG ------------------------------------------------------------------------------------------
