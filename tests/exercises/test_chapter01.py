@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
 from ibmd_minimal.exercises import chapter01
 from ibmd_minimal.exercises.checking import _judged, check, exercises_of
+from tests.exercises.answers import accepts, names_mistakes
 
 
 def spread(t, epsilon, sigma):
@@ -130,17 +130,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("one", "answer"), RIGHT)
-def test_right_answers(one, answer):
-    found = _judged(one, answer)
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("one", "answer", "phrase"), WRONG)
-def test_wrong_answers_are_named(one, answer, phrase):
-    found = _judged(one, answer)
-    assert not found.right
-    assert phrase in found.says
+test_right_answers = accepts(RIGHT)
+test_wrong_answers_are_named = names_mistakes(WRONG)
 
 
 def test_unfinished_and_gradients():

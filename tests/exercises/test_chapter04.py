@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
 from ibmd_minimal.exercises import chapter04
 from ibmd_minimal.exercises.checking import _judged, exercises_of
+from tests.exercises.answers import accepts, names_mistakes
 
 
 def posterior(centre=None, masked=True, w=None, scale=None, power=2):
@@ -181,17 +181,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
-def test_a_right_answer_is_accepted(exercise, answer):
-    found = _judged(exercise, answer)
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("exercise", "answer", "says"), WRONG)
-def test_a_wrong_answer_is_named(exercise, answer, says):
-    found = _judged(exercise, answer)
-    assert not found.right
-    assert says in found.says
+test_a_right_answer_is_accepted = accepts(RIGHT)
+test_a_wrong_answer_is_named = names_mistakes(WRONG)
 
 
 def test_every_solution_of_the_text_may_need_gradients():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from ibmd_minimal.exercises import chapter07
-from ibmd_minimal.exercises.checking import _judged, exercises_of
+from ibmd_minimal.exercises.checking import exercises_of
+from tests.exercises.answers import accepts, names_mistakes
 
 
 def both(teacher, fake, x0, x_t, t, weight, hold=True, through_x_t=True, through_x0=True):
@@ -125,16 +125,8 @@ def test_five_exercises_of_nine_points():
     assert sum(one.points for one in exercises_of(7)) == 9
 
 
-@pytest.mark.parametrize(("one", "answer"), RIGHT)
-def test_accepts(one, answer):
-    found = _judged(one, answer)
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("one", "answer", "words"), WRONG)
-def test_names_the_mistake(one, answer, words):
-    found = _judged(one, answer)
-    assert not found.right and words in found.says, found.says
+test_accepts = accepts(RIGHT)
+test_names_the_mistake = names_mistakes(WRONG)
 
 
 def test_an_unbiased_gap_is_zero_on_average_for_an_exact_student():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from ibmd_minimal.data.corruptions import sr4x_pool
 from ibmd_minimal.exercises import chapter09
 from ibmd_minimal.exercises.checking import _judged, exercises_of
+from tests.exercises.answers import accepts, asks_kindly, names_mistakes
 
 
 def nearest(y, xT):
@@ -142,26 +141,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("exercise", "answer"), ACCEPTED)
-def test_right_answers_are_accepted(exercise, answer):
-    found = _judged(exercise, answer)
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("exercise", "answer", "phrases"), [(e, a, p) for e, a, *p in REFUSED])
-def test_wrong_answers_are_refused_and_named(exercise, answer, phrases):
-    found = _judged(exercise, answer)
-    assert not found.right
-    assert all(phrase in found.says for phrase in phrases), found.says
-
-
-@pytest.mark.parametrize("exercise", exercises_of(9), ids=lambda one: one.number)
-def test_what_is_missing_is_said_kindly(exercise):
-    def stub(*given):
-        raise NotImplementedError(f"exercise {exercise.number}: a tensor")
-
-    assert "still to be written" in _judged(exercise, ...).says
-    assert not _judged(exercise, stub).right
+test_right_answers_are_accepted = accepts(ACCEPTED)
+test_wrong_answers_are_refused_and_named = names_mistakes(REFUSED)
+test_what_is_missing_is_said_kindly = asks_kindly(9)
 
 
 def test_the_points_of_the_chapter():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
 from ibmd_minimal.data.corruptions import corrupt
 from ibmd_minimal.exercises import chapter10
-from ibmd_minimal.exercises.checking import _judged, exercises_of
+from ibmd_minimal.exercises.checking import exercises_of
+from tests.exercises.answers import accepts, asks_kindly, names_mistakes
 
 
 def db(error, peak=2.0):
@@ -109,21 +109,9 @@ def test_five_exercises_of_nine_points():
     assert sum(one.points for one in exercises_of(10)) == 9
 
 
-@pytest.mark.parametrize(("one", "answer"), RIGHT)
-def test_accepts(one, answer):
-    found = _judged(one, answer)
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("one", "answer", "words"), WRONG)
-def test_names_the_mistake(one, answer, words):
-    found = _judged(one, answer)
-    assert not found.right and words in found.says, found.says
-
-
-@pytest.mark.parametrize("one", exercises_of(10), ids=lambda one: one.number)
-def test_what_is_missing_is_said_kindly(one):
-    assert "still to be written" in _judged(one, ...).says
+test_accepts = accepts(RIGHT)
+test_names_the_mistake = names_mistakes(WRONG)
+test_what_is_missing_is_said_kindly = asks_kindly(10)
 
 
 def test_a_sample_of_an_exact_student_is_three_decibels_below_its_teacher():
