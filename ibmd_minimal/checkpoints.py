@@ -34,9 +34,10 @@ def shipped() -> list[str]:
 
 def machine(device: torch.device | str = "cpu") -> dict[str, str]:
     """What a card says of the machine and the versions that trained a network on `device`."""
-    cuda = torch.device(device).type == "cuda"
+    cuda, threads = torch.device(device).type == "cuda", torch.get_num_threads()
+    processor = "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} CPU threads",
+        "device": torch.cuda.get_device_name(device) if cuda else processor,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "python": platform.python_version(),
         "torch": torch.__version__.split("+")[0],

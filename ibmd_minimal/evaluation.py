@@ -22,7 +22,7 @@ from .compute import clock
 from .data.corruptions import corrupt
 from .data.couplings import Photographs, Renderings
 from .data.masks import hide, hole_of
-from .features import pair_features, photo_features
+from .features import hole_features, pair_features, photo_features
 from .metrics import Ruler, consistency, psnr, ratio, ssim
 from .networks import Denoiser
 from .samplers import sample
@@ -73,6 +73,11 @@ def timed(restore: Restorer, xT: Tensor, batch: int) -> tuple[Tensor, float]:
     return outputs, (clock() - start) / len(xT) * 1000
 
 
+def _makes_holes(corruption: str) -> bool:
+    """Whether outputs differ from sources in holes only, and what fills these is what counts."""
+    return corruption.startswith("inpaint")
+
+
 def _infinite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
@@ -85,6 +90,8 @@ def mean(values: Tensor) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Exam:
     """Clean pictures `x0`, their corruptions `xT`, and the rulers made from others: of pictures, and of pairs.
+
+    Where `xT` has holes, the first ruler is of what fills them (`features.hole_features`).
 
     `corruption`: what makes `xT` of `x0`, for the consistency; "" where it cannot be made of a picture. `label`: the
     classes of solids, else None.
@@ -106,19 +113,24 @@ class Exam:
         x0, xT = own.sample(n, draws)
         solid = isinstance(own, Renderings)
         extract = solid_features if solid else photo_features
-        rulers = Ruler.fit(seen[0], extract), Ruler.fit(seen, partial(pair_features, extract=extract))
+        pairs = Ruler.fit(seen, partial(pair_features, extract=extract))
         if solid:
-            return cls(x0, xT, *rulers, label=own.label[own.rows(n, Draws.at(seed, 1))])
-        return cls(x0, xT, *rulers, own.corruption)
+            label = own.label[own.rows(n, Draws.at(seed, 1))]
+            return cls(x0, xT, Ruler.fit(seen[0], extract), pairs, label=label)
+        own_ruler = Ruler.fit(seen, hole_features) if _makes_holes(own.corruption) else Ruler.fit(seen[0], extract)
+        return cls(x0, xT, own_ruler, pairs, own.corruption)
+
+    def seen(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the ruler is given of the outputs `y`: where there are holes, these are read off `xT`."""
+        return (y, self.xT) if _makes_holes(self.corruption) else y
 
     def again(self, x0: Tensor) -> Tensor:
         """Outputs corrupted once more, with the holes of `xT` where the corruption makes some."""
-        holes = self.corruption.startswith("inpaint")
-        return hide(x0, hole_of(self.xT)) if holes else corrupt(self.corruption, x0)
+        return hide(x0, hole_of(self.xT)) if _makes_holes(self.corruption) else corrupt(self.corruption, x0)
 
     def row(self, who: str, nfe: int, y: Tensor, seconds: float | None = None, **sampler: str) -> Row:
         """Everything measured of the outputs `y`, one for each `xT`."""
-        distances = (*self.ruler.measure(y, "frechet"), *self.ruler.measure(y, "kernel"))
+        distances = (*self.ruler.measure(self.seen(y), "frechet"), *self.ruler.measure(self.seen(y), "kernel"))
         distances += self.pair_ruler.measure((y, self.xT), "frechet")
         each = *mean(psnr(y, self.x0)), *mean(ssim(y, self.x0))
         back = mean(consistency(y, self.xT, self.again)) if self.corruption else (None, None)
@@ -227,7 +239,8 @@ def best_grid(exam: Exam, teacher: Denoiser, bridge: Bridge, nfe: int, method: s
         return grids[0]
 
     def distance(grid: str) -> float:
-        return part.ruler.frechet(part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))[0])
+        found, _ = part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))
+        return part.ruler.frechet(part.seen(found))
 
     return min(grids, key=distance)
 
@@ -255,17 +268,19 @@ NAMES = ("frechet", "kernel", "pairs", "psnr", "ssim", "consistency", "accuracy"
 DIGITS = (2, 1, 2, 2, 3, 4, 3)
 
 
+def bracketed(row: dict, name: str, digits: int) -> str:
+    """A number of a row with its standard error in brackets, "-" where it is missing; kernels times 1,000."""
+    factor = 1000 if name == "kernel" else 1
+    value, error = (factor * row.get(key, math.nan) for key in (name, f"{name}_error"))
+    return f"{value:.{digits}f} ({error:.{digits}f})" if math.isfinite(value) else "-"
+
+
 def formatted(row: dict) -> tuple[str, ...]:
     """A row as `Row.noted` gives it, as text, each number with its standard error in brackets."""
-
-    def cell(name: str, digits: int) -> str:
-        factor = 1000 if name == "kernel" else 1
-        value, error = (factor * row.get(key, math.nan) for key in (name, f"{name}_error"))
-        return f"{value:.{digits}f} ({error:.{digits}f})" if math.isfinite(value) else "-"
-
     who = " ".join([row["who"], *(["DBIM"] if row.get("method") == "dbim" else [])])
     seconds = f"{row['seconds']:.1f}" if "seconds" in row else "-"
-    return (who, str(row["nfe"] or "-"), *map(cell, NAMES, DIGITS), seconds)
+    cells = (bracketed(row, name, digits) for name, digits in zip(NAMES, DIGITS))
+    return (who, str(row["nfe"] or "-"), *cells, seconds)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

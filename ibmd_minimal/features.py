@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import _checks as check
 from .data.images import to_float, to_uint8
+from .data.masks import hole_of
 
 LEAST_CROP = 16  # three scales of 3x3 filters
 FILTERS = (40, 28, 20)  # at full, half and quarter size
@@ -54,9 +55,16 @@ def _filters(scale: int) -> Tensor:
     return (filters / filters.flatten(1).norm(dim=1).view(-1, 1, 1, 1)).float()
 
 
-def _log_std(x: Tensor) -> Tensor:
+def _mean(x: Tensor, where: Tensor | None) -> Tensor:
+    """Over positions, weighted by `where` `(n, 1, height, width)`."""
+    return x.mean((2, 3)) if where is None else (x * where).sum((2, 3)) / where.sum((2, 3))
+
+
+def _log_std(x: Tensor, where: Tensor | None = None) -> Tensor:
     """Over positions; one grey level keeps it finite in flat areas."""
-    return (x.std((2, 3)) + GREY_LEVEL).log()
+    if where is None:
+        return (x.std((2, 3)) + GREY_LEVEL).log()
+    return (_mean((x - _mean(x, where)[..., None, None]).square(), where).sqrt() + GREY_LEVEL).log()
 
 
 def _responses(x: Tensor, filters: tuple[int, int, int]) -> list[Tensor]:
@@ -65,9 +73,15 @@ def _responses(x: Tensor, filters: tuple[int, int, int]) -> list[Tensor]:
     return [F.conv2d(one, _filters(scale)[:n].to(x.device)) for scale, (one, n) in enumerate(zip(sizes, filters))]
 
 
-def contrasts(x: Tensor, filters: tuple[int, int, int] = FILTERS) -> Tensor:
-    """Mean and log standard deviation of each channel, log standard deviations of the filters: `(n, 6 + filters)`."""
-    rows = [x.mean((2, 3)), _log_std(x), *(_log_std(response) for response in _responses(x, filters))]
+def contrasts(x: Tensor, filters: tuple[int, int, int] = FILTERS, where: Tensor | None = None) -> Tensor:
+    """Mean and log standard deviation of each channel, log standard deviations of the filters: `(n, 6 + filters)`.
+
+    `where`: how much each position counts, `(n, 1, height, width)`; for a filter the mean of that over what it sees.
+    """
+    seen = 3 * [None]
+    if where is not None:
+        seen = [F.avg_pool2d(F.avg_pool2d(where, 2**scale), 3, 1) for scale in range(3)]
+    rows = [_mean(x, where), _log_std(x, where), *map(_log_std, _responses(x, filters), seen)]
     return torch.cat(rows, 1).double().cpu()
 
 
@@ -81,6 +95,21 @@ def photo_features(x: Tensor, batch: int = 100) -> Tensor:
     """
     parts = colour_images(x).split(check.count(batch, "batch"))
     return torch.cat([contrasts(to_float(to_uint8(part))) for part in parts])
+
+
+@torch.no_grad()
+def hole_features(x: Tensor, xT: Tensor, batch: int = 100) -> Tensor:
+    """The 94 numbers of :func:`photo_features` for what fills the hole of `xT` alone, `(n, 94)` likewise.
+
+    Of pictures of which three quarters are copied, those of the whole hardly see the rest. `x`, `xT`:
+    `(n, 3, height, width)`. ValueError for shapes that differ, or where a source has no hole (`masks.hole_of`).
+    """
+    check.same(colour_images(x), xT, "x", "xT")
+    holes = hole_of(xT)
+    if not bool((holes.sum((1, 2, 3)) > 0).all()):
+        raise ValueError("xT has pictures without a hole; wanted some pixels of each hidden, at 0")
+    parts = zip(x.split(check.count(batch, "batch")), holes.split(batch))
+    return torch.cat([contrasts(to_float(to_uint8(part)), where=hole) for part, hole in parts])
 
 
 # -- a pair -------------------------------------------------------------------------------------

@@ -17,12 +17,12 @@ from torch import Tensor
 from . import _checks as check
 from .data.corruptions import corrupt
 from .distances import bootstrap, frechet, kernel_distance, mean_wasserstein2, paired_excess, ratio, wasserstein2
-from .features import GREY_LEVEL, Extract, images, inception_features, pair_features, photo_features
+from .features import GREY_LEVEL, Extract, hole_features, images, inception_features, pair_features, photo_features
 
 __all__ = [
     "DAMAGES", "LADDERS", "Ruler", "Sight", "blur", "bootstrap", "calibrate", "consistency", "frechet",
-    "inception_features", "kernel_distance", "mean_wasserstein2", "noise", "pair_features", "paired_excess",
-    "photo_features", "psnr", "ratio", "smallest", "ssim", "wasserstein2",
+    "hole_features", "inception_features", "kernel_distance", "mean_wasserstein2", "noise", "pair_features",
+    "paired_excess", "photo_features", "psnr", "ratio", "smallest", "ssim", "wasserstein2",
 ]  # fmt: skip
 
 LEAST_SSIM = 11  # the Gaussian window of SSIM is 11 pixels wide

@@ -167,6 +167,7 @@ def _translation(name: str, source: str, **options) -> Recipe:
 
 def _inpainting(name: str, **options) -> Recipe:
     """A conditional VP bridge whose network fills the hole and copies the rest."""
+    options = {"students": (1, 4), "head_start": (0.97, 0.36, 0.992)} | options
     return Recipe(name, name, VP, True, pasted=True, gated=True, sigma0=0.5063, sigmaT=0.44, **options)
 
 
@@ -195,7 +196,7 @@ RECIPES: dict[str, Recipe] = {
             multiple=16,
             small=_warm("jpeg-10", **_longer(500)),
         ),
-        _inpainting("inpaint-center", students=(1, 4)),
+        _inpainting("inpaint-center", small=Budget(teacher_steps=3000)),
         _translation(
             "normals-to-image",
             "normals",
@@ -203,8 +204,15 @@ RECIPES: dict[str, Recipe] = {
             covariance=-0.004,
             small=_warm("sketch-to-image", **_FARTHER),
         ),
-        _inpainting("inpaint-freeform", students=(1, 4), small=_warm("inpaint-center")),
-        Recipe("multi", sigma0=0.5063, teachers=("sr4x-bicubic", "jpeg-10", "jpeg-5"), head_start=(0.85, 0.155)),
+        _inpainting("inpaint-freeform", small=_warm("inpaint-center")),
+        # Student and fake begin as the first teacher: the one that is the nearest to all three.
+        Recipe(
+            "multi",
+            sigma0=0.5063,
+            teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
+            head_start=(0.8, 0.2),
+            small=Budget(**_longer(500)),
+        ),
     )
 }
 

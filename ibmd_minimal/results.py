@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import _checks as check
-from .evaluation import COLUMNS, formatted
+from .evaluation import COLUMNS, bracketed, formatted
 from .training import write_whole
 
 FILE = Path(__file__).resolve().parents[1] / "assets" / "results.json"
@@ -44,10 +44,6 @@ def _piped(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line[k] for k in kept) + " |" for line in lines)
 
 
-def _bracketed(row: dict, name: str, digits: int) -> str:
-    return f"{row[name]:.{digits}f} ({row[f'{name}_error']:.{digits}f})"
-
-
 def means(entry: dict) -> str:
     """For each student a sentence on the mean of its samples over z, beside the teacher's single step."""
     step = next(row for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] == 1)
@@ -57,7 +53,7 @@ def means(entry: dict) -> str:
         "the two differ by a mean square of {gap:.5f}, of which {gap_noise:.5f} is the noise of {draws} draws."
     )
     return "\n".join(
-        said.format(**one | {"nfe": nfe, "psnr": step["psnr"], "diversity": _bracketed(one, "diversity", 3)})
+        said.format(**one | {"nfe": nfe, "psnr": step["psnr"], "diversity": bracketed(one, "diversity", 3)})
         for nfe, one in entry["agreement"].items()
     )
 
@@ -66,7 +62,7 @@ def whole_photographs(entry: dict) -> str:
     """The table of photographs restored whole; "" where none were."""
     names = (("psnr", 2), ("ssim", 3), ("consistency", 4))
     rows = [
-        (row["who"], str(row["nfe"]), *(_bracketed(row, *one) for one in names), _seconds(row))
+        (row["who"], str(row["nfe"]), *(bracketed(row, *one) for one in names), _seconds(row))
         for row in entry.get("whole", [])
     ]
     header = ("whole photographs", "NFE", "PSNR dB", "SSIM", "consistency", "s each")

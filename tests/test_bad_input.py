@@ -366,7 +366,7 @@ TABLE = [
     ("source_of", lambda: source_of(SMALL, recipe("jpeg-5"), mask=MASK), ValueError, "jpeg-5 fills no holes", "wanted"),
     ("source_of", lambda: source_of(SMALL, SKETCH, clean=True), ValueError, "starts from lines", "without clean"),
     ("source_of", lambda: source_of(IMAGE[0], SKETCH), TypeError, "float32", "uint8"),
-    ("restore_files", lambda: files("multi"), ValueError, "instead is ''", "wanted one of sr4x-bicubic"),
+    ("restore_files", lambda: files("multi"), ValueError, "instead is ''", "wanted one of jpeg-5"),
     ("restore_files", lambda: files("multi", instead="jpeg"), ValueError, "instead is 'jpeg'", "did you mean 'jpeg-"),
     (
         "restore_files",

@@ -117,7 +117,7 @@ def test_a_run_of_other_settings_or_another_teacher_is_not_gone_on_with(done, tm
         (["train", "tiny-sr", "--device", "meta"], ("device 'meta' is not there", "wanted cpu")),
         (["distill", "tiny-sr", "--teacher", "nothing"], ("'nothing'", "wanted teacher or student of")),
         (["evaluate", "tiny-sr", "--student", "nothing"], ("wanted teacher or student of",)),
-        (["train", "multi"], ("multi has no teacher of its own", "wanted one of sr4x-bicubic")),
+        (["train", "multi"], ("multi has no teacher of its own", "wanted one of jpeg-5")),
         (["distill", "tiny-multi"], ("'tiny-sr-teacher'", "wanted teacher or student of")),
         (["distill", "tiny-multi", "--teacher", "sr4x-pool-teacher"], ("which has 2; wanted none named",)),
         (["distill", "sr4x-pool", "--nfe", "2"], ("nfe is 2; wanted one of sr4x-pool's students, 1",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 
 import pytest
@@ -248,6 +249,44 @@ def test_pair_features_are_those_of_the_image_and_of_the_agreement():
     assert torch.equal(rows[:, :94], features.photo_features(x))
     other = features.pair_features(x, x.flip(0), extract=lambda x: x.mean((2, 3)).double())
     assert other.shape == (5, 51) and torch.allclose(other[:, 3:], rows[:, 94:], atol=1e-4)
+
+
+def test_features_of_a_hole_that_is_the_whole_picture_are_those_of_the_picture():
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    rows, whole = features.hole_features(x, torch.zeros_like(x), batch=2), features.photo_features(x)
+    assert torch.allclose(rows[:, :3], whole[:, :3], atol=1e-6)
+    # the whole's standard deviations are those of samples: of n positions, by sqrt(n / (n - 1)); at quarter size n = 36
+    assert ((whole - rows)[:, 3:] > 0).all() and (whole - rows)[:, 3:].max() < 0.5 * math.log(36 / 35) + 1e-5
+
+
+def test_features_of_a_hole_know_nothing_of_what_lies_far_from_it():
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 24:40, 24:40] = 1
+    xT, other, filled = hide(x, mask), x.clone(), x.clone()
+    other[..., :12, :] = other[..., 52:, :] = 1.0  # a filter of the quarter size sees 12 pixels
+    filled[..., 28:36, 28:36] = 0.5
+    rows = features.hole_features(x, xT)
+    assert torch.equal(rows, features.hole_features(other, xT))
+    assert (rows - features.hole_features(filled, xT)).abs().max() > 0.1
+
+
+def test_a_ruler_of_holes_sees_a_smooth_filling_that_one_of_pictures_hardly_sees():
+    crops = random_crops(load("photos", "train"), 2 * N, 32, torch.Generator().manual_seed(2))
+    xT = hide(crops, centre_mask(32))
+    smooth = torch.where(xT == 0, F.avg_pool2d(crops, 3, 1, 1), crops)
+    strengths = []
+    for extract, seen in ((features.hole_features, lambda y: (y, xT[:N])), (features.photo_features, lambda y: y)):
+        pairs = (crops[N:], xT[N:]) if extract is features.hole_features else crops[N:]
+        own = Ruler.fit(pairs, extract)
+        strengths.append(strength(own.features(seen(smooth[:N])), own.features(seen(crops[:N])), own))
+    assert strengths[0] > 5 and strengths[0] > strengths[1]
+
+
+def test_a_source_without_a_hole_is_refused():
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    with pytest.raises(ValueError, match="without a hole; wanted some pixels of each hidden"):
+        features.hole_features(x, torch.where(torch.arange(2)[:, None, None, None] == 0, x, 0.0))
 
 
 def test_agreement_of_an_image_with_itself_with_its_negative_and_with_nothing():
