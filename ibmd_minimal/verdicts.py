@@ -87,7 +87,7 @@ def stages(runs: Sequence[dict]) -> list[tuple[float, float, float]]:
     return [(stage[0]["passes"], *Measured(stage, "", False, True).distance()) for stage in rows]
 
 
-SURE = 4.0  # of three seeds each: by chance once in sixty (Student's t of four degrees)
+SURE, DOUBTFUL = 4.0, 2.0  # of three seeds each: by chance once in sixty, in nine (Student's t of four degrees)
 DEFAULTS = {
     "inner-steps": "L = 3",
     "noise": "head start",
@@ -100,19 +100,26 @@ DEFAULTS = {
 """The variant of each ablation that the others are held against."""
 
 
-def signals(entry: dict, default: str) -> dict[str, str]:
-    """Of each other variant "worse", "better" (by SURE standard errors of seeds), "level", "diverged" or "one seed"."""
+def signals(entry: dict, default: str, key: str = "distance") -> dict[str, str]:
+    """Of each other variant "worse", "better" (by SURE standard errors of seeds), "unclear" (DOUBTFUL), "level",
+    "diverged" or "one seed".
+
+    `key`: which number of the rows; the smaller the better, but for "inside", the share of points inside clusters.
+    """
     check.choice(default, "variant", entry["variants"])
-    mean, error = over_seeds(entry["variants"][default]["runs"])
+    sign = -1 if key == "inside" else 1
+    base = over_seeds(entry["variants"][default]["runs"], key)
     others = {label: one["runs"] for label, one in entry["variants"].items() if label != default}
-    return {label: _signal(runs, mean, error) for label, runs in others.items()}
+    return {label: _signal(runs, key, sign, *base) for label, runs in others.items()}
 
 
-def _signal(runs: Sequence[dict], mean: float, error: float) -> str:
+def _signal(runs: Sequence[dict], key: str, sign: int, mean: float, error: float) -> str:
     if runs and not any(run["rows"] for run in runs):
         return "diverged"
-    own, own_error = over_seeds(runs)
-    noise = math.hypot(error, own_error)
+    own, own_error = over_seeds(runs, key)
+    gap, noise = sign * (own - mean), math.hypot(error, own_error)
     if math.isnan(noise):
         return "one seed"
-    return "worse" if own - mean > SURE * noise else "better" if own - mean < -SURE * noise else "level"
+    if abs(gap) > SURE * noise:
+        return "worse" if gap > 0 else "better"
+    return "unclear" if abs(gap) > DOUBTFUL * noise else "level"

@@ -83,9 +83,15 @@ def test_signals_are_told_from_noise():
 
     lost = {"runs": [run(1.0), run(1.0)]}
     variants = {"all": variant(1.0, 1.1, 0.9), "far": variant(3.0, 3.1, 2.9), "near": variant(0.3, 0.31, 0.29)}
-    variants |= {"alike": variant(1.2, 0.8, 1.3), "single": variant(7.0), "lost": lost}
-    wanted = {"far": "worse", "near": "better", "alike": "level", "single": "one seed", "lost": "diverged"}
-    assert signals({"variants": variants}, "all") == wanted
+    variants |= {"alike": variant(1.2, 0.8, 1.3), "perhaps": variant(1.2, 1.3, 1.25), "single": variant(7.0)}
+    variants["lost"] = lost
+    wanted = {"far": "worse", "near": "better", "alike": "level", "perhaps": "unclear", "single": "one seed"}
+    assert signals({"variants": variants}, "all") == wanted | {"lost": "diverged"}
+    for one in (runs for runs in variants.values() if runs is not lost):
+        for each in one["runs"]:
+            each["rows"][0]["inside"] = each["rows"][0]["distance"]
+    turned = wanted | {"far": "better", "near": "worse", "lost": "diverged"}
+    assert signals({"variants": variants}, "all", "inside") == turned
     with pytest.raises(ValueError, match="'al'"):
         signals({"variants": variants}, "al")
 
