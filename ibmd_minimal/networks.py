@@ -435,6 +435,25 @@ class UNet(Denoiser):
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}; wanted {wanted}")
 
     def core(self, x: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> Tensor:
+        h, embedding = self._features(x, t, xT, z, label)
+        out = to_space(self.last(h), self.patch)
+        return out if self.gate is None else out + self._gates(h, embedding) * x
+
+    def carried(self, x_t: Tensor, t: Tensor, xT: Tensor | None = None) -> Tensor:
+        """The share of `x_t` that goes straight to the output, `c_skip + c_out g c_in` with the gate g, at each place.
+
+        Arguments as those of the network, without noise or label; `(batch, 1, height, width)`. ValueError for a network
+        that is not gated.
+        """
+        if self.gate is None:
+            raise ValueError("the network is not gated; wanted one whose input is given back to F")
+        self._refuse(x_t, t, xT, None, None)
+        skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
+        seen = xT / self.precondition.sigmaT if self.conditional else None
+        return skip + out * scale * self._gates(*self._features(scale * x_t, t, seen, None, None))
+
+    def _features(self, x, t, xT, z, label) -> tuple[Tensor, Tensor]:
+        """What the last layer sees, `(batch, width, height/patch, width/patch)`, and the embedding of the time."""
         embedding = self._embedding(t, label, x.dtype)
         noise = [
             None if z is None else self.noise_gain * to_depth(z, self.patch * 2**k) for k in range(len(self.widths))
@@ -450,9 +469,7 @@ class UNet(Denoiser):
             h = h if k == len(self.grow) else skips[k] + to_space(self.grow[k](h), 2)
             for block in blocks:
                 h = block(h, embedding, noise[k])
-        h = F.silu(h)
-        out = to_space(self.last(h), self.patch)
-        return out if self.gate is None else out + self._gates(h, embedding) * x
+        return F.silu(h), embedding
 
     def _gates(self, h: Tensor, embedding: Tensor) -> Tensor:
         """What of F's input it gets back, `(batch, 1, height, width)`."""

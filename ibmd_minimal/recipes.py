@@ -196,7 +196,7 @@ RECIPES: dict[str, Recipe] = {
             multiple=16,
             small=_warm("jpeg-10", **_longer(500)),
         ),
-        _inpainting("inpaint-center", small=Budget(teacher_steps=3000)),
+        _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
         _translation(
             "normals-to-image",
             "normals",
@@ -204,7 +204,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=-0.004,
             small=_warm("sketch-to-image", **_FARTHER),
         ),
-        _inpainting("inpaint-freeform", small=_warm("inpaint-center")),
+        _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(
             "multi",

@@ -301,6 +301,19 @@ def test_a_gate_is_shut_at_first_and_lets_f_take_its_input_away():
     assert torch.allclose(gated(x, t), plain(x, t) + here * out * scale * x, atol=1e-6)
 
 
+def test_what_is_carried_of_a_gated_network_s_input_is_all_that_its_output_has_beside_the_last_layer():
+    gated = randomise(UNet(brownian(0.3), 3, (4, 4), gated=True, conditional=True, covariance=0.1))
+    x, xT, t = torch.randn(3, 3, 8, 8), torch.randn(3, 3, 8, 8), torch.tensor([0.2, 0.7, 1.0])
+    with torch.no_grad():
+        gated.last.weight.zero_(), gated.last.bias.zero_()
+        assert gated.carried(x, t, xT).shape == (3, 1, 8, 8)
+        assert torch.allclose(gated.carried(x, t, xT) * x, gated(x, t, xT), atol=1e-5)
+    with pytest.raises(ValueError, match="not gated; wanted one whose input"):
+        UNet(brownian(0.3), 3, (4,)).carried(x, t)
+    with pytest.raises(ValueError, match="xT is missing"):
+        gated.carried(x, t)
+
+
 def test_a_gated_network_s_spec_and_student_are_gated_and_others_do_not_mention_it():
     network = randomise(UNet(brownian(0.3), 3, (4,), gated=True))
     twin = network_from(json.loads(json.dumps(network.spec())))
