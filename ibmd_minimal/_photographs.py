@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from .recipes import recipe
 
 SIDE = 192  # pixels of the longer side: a pass of the shipped networks then takes some 0.1 s of one core
 LEAST = 32  # of the shorter side
+CROP = 32  # the side of the crops that the models of holes saw
 BLOCK = 16  # every corruption takes sides that are multiples of this
 
 # -- pictures --------------------------------------------------------------------------------------
@@ -109,18 +111,21 @@ def shrunk(x: Tensor, factor: int) -> Tensor:
     return enlarged(F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True), factor)
 
 
-def centred(x: Tensor, share: str) -> Tensor:
-    """The middle hidden, such a share of each side; at "1/2" the corruption inpaint-center."""
-    over, under = (int(part) for part in share.split("/"))
-    down, across = ((under - over) * length // (2 * under) for length in x.shape[-2:])
-    mask = torch.zeros(1, 1, *x.shape[-2:])
-    mask[..., down:-down, across:-across] = 1
+def centred(x: Tensor, pixels: str) -> Tensor:
+    """A square of so many pixels hidden in the middle, at most what the shorter side has."""
+    mask, size = torch.zeros(1, 1, *x.shape[-2:]), min(int(pixels), *x.shape[-2:])
+    down, across = ((length - size) // 2 for length in x.shape[-2:])
+    mask[..., down : down + size, across : across + size] = 1
     return hide(x, mask)
 
 
-def _scattered(x: Tensor, share: str) -> Tensor:
+def scattered(x: Tensor, share: str) -> Tensor:
+    """Brush strokes as wide as those on the crops of 32x32 that the models saw: masks of that size, side by side."""
     low, high = (int(part) / 100 for part in share.split("-"))
-    return hide(x, freeform_mask(len(x), *x.shape[-2:], torch.Generator().manual_seed(0), low, high))
+    down, across = (-(-length // CROP) for length in x.shape[-2:])
+    masks = freeform_mask(down * across, CROP, CROP, torch.Generator().manual_seed(0), low, high)
+    whole = rearrange(masks, "(down across) 1 h w -> 1 1 (down h) (across w)", down=down)
+    return hide(x, whole[..., : x.shape[-2], : x.shape[-1]])
 
 
 JPEG = ("2", "5", "10", "20", "40", "80")
@@ -129,17 +134,17 @@ STRENGTHS = {
     "sr4x-bicubic": Strength("factor", ("2", "4", "8"), lambda x, value: shrunk(x, int(value))),
     "jpeg-10": Strength("quality", JPEG, lambda x, value: jpeg(x, int(value))),
     "jpeg-5": Strength("quality", JPEG, lambda x, value: jpeg(x, int(value))),
-    "inpaint-center": Strength("hidden of each side", ("1/4", "1/2", "3/4"), centred),
-    "inpaint-freeform": Strength("per cent hidden", ("5-10", "10-20", "20-30", "40-50"), _scattered),
+    "inpaint-center": Strength("hidden pixels, squared:", ("8", "16", "24", "48"), centred),
+    "inpaint-freeform": Strength("per cent hidden", ("5-10", "10-20", "20-30", "40-50"), scattered),
 }
 TRAINED = {"sr4x-pool": "4", "sr4x-bicubic": "4", "jpeg-10": "10", "jpeg-5": "5"}
-TRAINED |= {"inpaint-center": "1/2", "inpaint-freeform": "20-30"}
+HOLES = {"inpaint-center": "16", "inpaint-freeform": "20-30"}  # of crops of 32x32; a photograph's half is much more
 ONLY = "as trained"
 
 
 def trained_strength(task: str) -> str:
     """The strength that a task's models were trained for."""
-    return TRAINED.get(recipe(task).corruption, ONLY)
+    return (TRAINED | HOLES).get(recipe(task).corruption, ONLY)
 
 
 def strengths_of(task: str) -> tuple[str, ...]:
@@ -152,7 +157,7 @@ def weakened(task: str, x0: Tensor, strength: str) -> Tensor:
     """`xT` of a task's corruption at a strength, one of :func:`strengths_of`; ValueError for another."""
     check.choice(strength, f"the strength of {task}", strengths_of(task))
     corruption = recipe(task).corruption
-    if strength == trained_strength(task):
+    if strength == trained_strength(task) and corruption not in HOLES:
         return corrupt(corruption, x0, torch.Generator().manual_seed(0))
     return STRENGTHS[corruption].make(x0, strength)
 
