@@ -88,9 +88,10 @@ class PictureExam:
     def measure(self, restore: Restorer, quick: bool = False) -> dict[str, float]:
         """Distance and error, those of pairs, PSNR, SSIM, the spread, seconds per 1,000; `quick`: the distance alone,
         of the first 500."""
-        found, seconds = timed(restore, self.exam.xT[:QUICK] if quick else self.exam.xT, self.batch)
+        part = self.exam.first(QUICK) if quick else self.exam
+        found, seconds = part.restored(restore, self.batch)
         if quick:
-            return {"distance": self.exam.ruler.frechet(found)}
+            return {"distance": part.distance(found)}
         return self._row(found, seconds) | {"spread": spread(restore, self.exam.xT[: self.batch // 2], 4)}
 
     def floor(self) -> dict[str, float]:

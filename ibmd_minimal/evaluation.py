@@ -112,17 +112,18 @@ class Exam:
         seen, draws = others.sample(n, Draws.at(seed, 0)), Draws.at(seed, 1)
         x0, xT = own.sample(n, draws)
         solid = isinstance(own, Renderings)
-        extract = solid_features if solid else photo_features
-        pairs = Ruler.fit(seen, partial(pair_features, extract=extract))
-        if solid:
-            label = own.label[own.rows(n, Draws.at(seed, 1))]
-            return cls(x0, xT, Ruler.fit(seen[0], extract), pairs, label=label)
-        own_ruler = Ruler.fit(seen, hole_features) if _makes_holes(own.corruption) else Ruler.fit(seen[0], extract)
-        return cls(x0, xT, own_ruler, pairs, own.corruption)
+        extract, corruption = (solid_features, "") if solid else (photo_features, own.corruption)
+        label = own.label[own.rows(n, Draws.at(seed, 1))] if solid else None
+        ruler = Ruler.fit(seen, hole_features) if _makes_holes(corruption) else Ruler.fit(seen[0], extract)
+        return cls(x0, xT, ruler, Ruler.fit(seen, partial(pair_features, extract=extract)), corruption, label)
 
-    def seen(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def _seen(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What the ruler is given of the outputs `y`: where there are holes, these are read off `xT`."""
         return (y, self.xT) if _makes_holes(self.corruption) else y
+
+    def distance(self, y: Tensor) -> float:
+        """The Fréchet distance of the outputs `y`, one for each `xT`, by the first ruler."""
+        return self.ruler.frechet(self._seen(y))
 
     def again(self, x0: Tensor) -> Tensor:
         """Outputs corrupted once more, with the holes of `xT` where the corruption makes some."""
@@ -130,7 +131,7 @@ class Exam:
 
     def row(self, who: str, nfe: int, y: Tensor, seconds: float | None = None, **sampler: str) -> Row:
         """Everything measured of the outputs `y`, one for each `xT`."""
-        distances = (*self.ruler.measure(self.seen(y), "frechet"), *self.ruler.measure(self.seen(y), "kernel"))
+        distances = (*self.ruler.measure(self._seen(y), "frechet"), *self.ruler.measure(self._seen(y), "kernel"))
         distances += self.pair_ruler.measure((y, self.xT), "frechet")
         each = *mean(psnr(y, self.x0)), *mean(ssim(y, self.x0))
         back = mean(consistency(y, self.xT, self.again)) if self.corruption else (None, None)
@@ -239,8 +240,7 @@ def best_grid(exam: Exam, teacher: Denoiser, bridge: Bridge, nfe: int, method: s
         return grids[0]
 
     def distance(grid: str) -> float:
-        found, _ = part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))
-        return part.ruler.frechet(part.seen(found))
+        return part.distance(part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))[0])
 
     return min(grids, key=distance)
 

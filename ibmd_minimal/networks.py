@@ -155,10 +155,14 @@ class Denoiser(nn.Module):
         self._refuse(x_t, t, xT, z, label)
         if self.head_start is not None:
             x_t, t = self._ahead(x_t, t, z)
-        skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
-        seen = xT / self.precondition.sigmaT if self.conditional else None
+        skip, out, scale, seen = self._scaled(x_t, t, xT)
         xhat0 = skip * x_t + out * self.core(scale * x_t, t, seen, z, label).to(x_t.dtype)
         return paste(xhat0, xT, hole_of(xT)) if self.pasted else xhat0
+
+    def _scaled(self, x_t: Tensor, t: Tensor, xT: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The preconditioning's `c_skip`, `c_out`, `c_in`, shaped to multiply `x_t`, and what F sees of `xT`."""
+        skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
+        return skip, out, scale, xT / self.precondition.sigmaT if self.conditional else None
 
     def _ahead(self, x_t: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Where `t = T`: `scale xT + sigma z + coarse smooth(z)`, said to stand at the time of the head start."""
@@ -448,8 +452,7 @@ class UNet(Denoiser):
         if self.gate is None:
             raise ValueError("the network is not gated; wanted one whose input is given back to F")
         self._refuse(x_t, t, xT, None, None)
-        skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
-        seen = xT / self.precondition.sigmaT if self.conditional else None
+        skip, out, scale, seen = self._scaled(x_t, t, xT)
         return skip + out * scale * self._gates(*self._features(scale * x_t, t, seen, None, None))
 
     def _features(self, x, t, xT, z, label) -> tuple[Tensor, Tensor]:

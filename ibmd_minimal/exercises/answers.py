@@ -22,6 +22,19 @@ class Finding:
     written: str = ""
 
 
+def true_or_false(answer: object, wanted: Mapping[str, tuple[bool, str]]) -> Finding:
+    """Judge a dictionary of True and False; `wanted`: for each key the right one, and the reason, which is told."""
+    if not isinstance(answer, dict) or set(answer) != set(wanted):
+        between = "; " if any("," in key for key in wanted) else ", "
+        return Finding(False, f"not yet: wanted a dictionary with the {len(wanted)} keys {between.join(wanted)}.")
+    if any(type(value) is not bool for value in answer.values()):
+        return Finding(False, "not yet: wanted True or False for each.")
+    for what, (right, reason) in wanted.items():
+        if answer[what] is not right:
+            return Finding(False, f"not yet: look again at {what!r}: {reason}.")
+    return Finding(True, f"all {len(wanted)} agree.")
+
+
 def inner_times(n: int, seed: int) -> Tensor:
     """`n` increasing times inside (0, 1), float64, for a function to be judged at."""
     return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort().values

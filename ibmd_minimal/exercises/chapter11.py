@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.corruptions import jpeg
+from .answers import true_or_false
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
@@ -151,14 +152,7 @@ INSIDE = {
 @exercise("11.4", "Inside the cell or not", points=2)
 def inside(answer: dict[str, bool]) -> Finding:
     """A dictionary from what exact models make to True, inside the cell always, or False."""
-    if not isinstance(answer, dict) or set(answer) != set(INSIDE):
-        return Finding(False, f"not yet: wanted a dictionary with the {len(INSIDE)} keys {', '.join(INSIDE)}.")
-    if any(type(value) is not bool for value in answer.values()):
-        return Finding(False, "not yet: wanted True or False for each.")
-    for what, (wanted, reason) in INSIDE.items():
-        if answer[what] is not wanted:
-            return Finding(False, f"not yet: look again at {what!r}: {reason}.")
-    return Finding(True, f"all {len(INSIDE)} agree.")
+    return true_or_false(answer, INSIDE)
 
 
 # -- 11.5 ------------------------------------------------------------------------------------------

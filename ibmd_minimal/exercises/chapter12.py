@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .answers import true_or_false
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
@@ -120,14 +121,7 @@ DIFFERENT = {
 @exercise("12.4", "Where different fillings come from", points=2)
 def different(answer: dict[str, bool]) -> Finding:
     """A dictionary from a teacher and its source to True, fillings can differ, or False."""
-    if not isinstance(answer, dict) or set(answer) != set(DIFFERENT):
-        return Finding(False, f"not yet: wanted a dictionary with the {len(DIFFERENT)} keys {'; '.join(DIFFERENT)}.")
-    if any(type(value) is not bool for value in answer.values()):
-        return Finding(False, "not yet: wanted True or False for each.")
-    for what, (wanted, reason) in DIFFERENT.items():
-        if answer[what] is not wanted:
-            return Finding(False, f"not yet: look again at {what!r}: {reason}.")
-    return Finding(True, f"all {len(DIFFERENT)} agree.")
+    return true_or_false(answer, DIFFERENT)
 
 
 # -- 12.5 ------------------------------------------------------------------------------------------

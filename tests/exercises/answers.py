@@ -33,6 +33,17 @@ def names_mistakes(cases: Sequence[tuple]) -> Callable:
     return test
 
 
+def five_exercises(chapter: int, points: int) -> Callable:
+    """A test that a chapter has the exercises 1 to 5, worth so many points in all."""
+
+    def test():
+        found = exercises_of(chapter)
+        assert [one.number for one in found] == [f"{chapter}.{k}" for k in range(1, 6)]
+        assert sum(one.points for one in found) == points
+
+    return test
+
+
 def asks_kindly(chapter: int) -> Callable:
     """A test that an answer not given, or a stub, is asked for."""
 

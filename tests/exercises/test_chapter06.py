@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ibmd_minimal.exact import path_divergence
-from ibmd_minimal.exercises import chapter06, exercises_of
+from ibmd_minimal.exercises import chapter06
 from ibmd_minimal.exercises.checking import _judged
+from tests.exercises.answers import accepts, five_exercises, names_mistakes
 
 
 def alpha_loss(factor=2.0, cut=True, hold=False, second=True, keep=True):
@@ -91,22 +92,11 @@ WRONG = [
 ]
 
 
-def test_the_chapter_has_nine_points_in_five_exercises():
-    found = exercises_of(6)
-    assert [one.number for one in found] == [f"6.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in found) == 9
+test_the_chapter_has_nine_points_in_five_exercises = five_exercises(6, 9)
 
 
-@pytest.mark.parametrize("one", SOLUTIONS, ids=lambda one: one.number)
-def test_a_solution_is_accepted(one):
-    found = _judged(one, SOLUTIONS[one])
-    assert found.right, found.says
-
-
-@pytest.mark.parametrize(("one", "answer", "says"), WRONG, ids=[f"{one.number} {says}" for one, _, says in WRONG])
-def test_a_mistake_is_named(one, answer, says):
-    found = _judged(one, answer)
-    assert not found.right and says in found.says, found.says
+test_a_solution_is_accepted = accepts([*SOLUTIONS.items()])
+test_a_mistake_is_named = names_mistakes(WRONG)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from ibmd_minimal.exercises import chapter07
-from ibmd_minimal.exercises.checking import exercises_of
-from tests.exercises.answers import accepts, names_mistakes
+from tests.exercises.answers import accepts, five_exercises, names_mistakes
 
 
 def both(teacher, fake, x0, x_t, t, weight, hold=True, through_x_t=True, through_x0=True):
@@ -120,9 +119,7 @@ WRONG = [
 ]
 
 
-def test_five_exercises_of_nine_points():
-    assert [one.number for one in exercises_of(7)] == ["7.1", "7.2", "7.3", "7.4", "7.5"]
-    assert sum(one.points for one in exercises_of(7)) == 9
+test_five_exercises_of_nine_points = five_exercises(7, 9)
 
 
 test_accepts = accepts(RIGHT)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ibmd_minimal.exercises import chapter08
-from ibmd_minimal.exercises.checking import _judged, exercises_of
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from ibmd_minimal.exercises.checking import _judged
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 RIGHT = {
     ("unconditional", "x_t"): "between",
@@ -124,9 +124,7 @@ test_wrong_answers_are_refused_and_named = names_mistakes(REFUSED)
 test_what_is_missing_is_said_kindly = asks_kindly(8)
 
 
-def test_the_points_of_the_chapter():
-    assert [one.number for one in exercises_of(8)] == [f"8.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(8)) == 9
+test_the_points_of_the_chapter = five_exercises(8, 9)
 
 
 def test_two_steps_do_not_care_which_side_of_the_middle_they_stop():

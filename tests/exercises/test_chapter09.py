@@ -6,8 +6,8 @@ import math
 
 from ibmd_minimal.data.corruptions import sr4x_pool
 from ibmd_minimal.exercises import chapter09
-from ibmd_minimal.exercises.checking import _judged, exercises_of
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from ibmd_minimal.exercises.checking import _judged
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 
 def nearest(y, xT):
@@ -146,9 +146,7 @@ test_wrong_answers_are_refused_and_named = names_mistakes(REFUSED)
 test_what_is_missing_is_said_kindly = asks_kindly(9)
 
 
-def test_the_points_of_the_chapter():
-    assert [one.number for one in exercises_of(9)] == [f"9.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(9)) == 9
+test_the_points_of_the_chapter = five_exercises(9, 9)
 
 
 def test_a_hole_without_noise_in_it_is_not_what_is_asked():

@@ -8,8 +8,7 @@ import torch
 
 from ibmd_minimal.data.corruptions import corrupt
 from ibmd_minimal.exercises import chapter10
-from ibmd_minimal.exercises.checking import exercises_of
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 
 def db(error, peak=2.0):
@@ -104,9 +103,7 @@ WRONG = [
 ]
 
 
-def test_five_exercises_of_nine_points():
-    assert [one.number for one in exercises_of(10)] == [f"10.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(10)) == 9
+test_five_exercises_of_nine_points = five_exercises(10, 9)
 
 
 test_accepts = accepts(RIGHT)

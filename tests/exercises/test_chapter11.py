@@ -7,8 +7,7 @@ import math
 import torch
 
 from ibmd_minimal.exercises import chapter11
-from ibmd_minimal.exercises.checking import exercises_of
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 
 def grid(exchanged=False, off=0, first=lambda index: index):
@@ -132,9 +131,7 @@ test_wrong_answers_are_refused_and_named = names_mistakes(REFUSED)
 test_what_is_missing_is_said_kindly = asks_kindly(11)
 
 
-def test_the_points_of_the_chapter():
-    assert [one.number for one in exercises_of(11)] == [f"11.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(11)) == 9
+test_the_points_of_the_chapter = five_exercises(11, 9)
 
 
 def test_the_mean_in_a_cell_is_that_of_draws():

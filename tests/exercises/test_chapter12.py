@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from ibmd_minimal.exercises import chapter12
-from ibmd_minimal.exercises.checking import exercises_of
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 
 def guess(prior=0.5, exponent=1.0, power=2, with_b=True):
@@ -106,9 +105,7 @@ test_wrong_answers_are_refused_and_named = names_mistakes(REFUSED)
 test_what_is_missing_is_said_kindly = asks_kindly(12)
 
 
-def test_the_points_of_the_chapter():
-    assert [one.number for one in exercises_of(12)] == [f"12.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(12)) == 9
+test_the_points_of_the_chapter = five_exercises(12, 9)
 
 
 def test_the_guess_of_a_pixel_is_bayes_rule():

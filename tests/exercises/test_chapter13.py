@@ -7,10 +7,9 @@ import torch
 
 from ibmd_minimal.bridges import vp
 from ibmd_minimal.exercises import chapter13
-from ibmd_minimal.exercises.checking import exercises_of
 from ibmd_minimal.recipes import recipe
 from ibmd_minimal.runs import passes
-from tests.exercises.answers import accepts, asks_kindly, names_mistakes
+from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
 
 def at(bridge, sigma0, level):
@@ -165,9 +164,7 @@ WRONG = [
 ]
 
 
-def test_five_exercises_of_nine_points():
-    assert [one.number for one in exercises_of(13)] == [f"13.{k}" for k in range(1, 6)]
-    assert sum(one.points for one in exercises_of(13)) == 9
+test_five_exercises_of_nine_points = five_exercises(13, 9)
 
 
 test_accepts = accepts(RIGHT)
