@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("ship", "Copy finished runs into assets/checkpoints.")
     _task(sub)
     sub.add_argument("--budget", default="small", help="small or full")
-    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+    _runs(sub)
     sub.add_argument("--roles", nargs="+", default=["teacher", "student"], help="teacher, student, student-2, ...")
     _evaluating(command("evaluate", "Measure teacher and students on pictures that they were not trained on."))
     _comparing(command("compare", "IBMD beside other ways to few steps, at equal compute; resumes where it stopped."))
@@ -54,9 +54,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _device(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+
+
+def _runs(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+
+
 def _task(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("recipe", help="the task, for example sr4x-pool")
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    _device(sub)
     sub.add_argument("--seed", type=seed, default=0)
 
 
@@ -64,7 +72,7 @@ def _training(sub: argparse.ArgumentParser) -> None:
     _task(sub)
     sub.add_argument("--budget", default="small", help="small (two CPU cores) or full (a GPU)")
     sub.add_argument("--steps", type=int, help="other than the budget's")
-    sub.add_argument("--runs", default="runs", help="folder of saved runs")
+    _runs(sub)
 
 
 def _evaluating(sub: argparse.ArgumentParser) -> None:
@@ -74,15 +82,13 @@ def _evaluating(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--teacher", help="a checkpoint other than the shipped one")
     sub.add_argument("--student", help="a checkpoint other than the shipped one")
     sub.add_argument("--note", action="store_true", help="write what was measured to assets/results.json")
-    sub.add_argument(
-        "--again", action="store_true", help="new students only: the teacher's rows are those noted before"
-    )
+    sub.add_argument("--again", action="store_true", help="keep the teacher's rows noted before; add the NFE they lack")
 
 
 def _contest(sub: argparse.ArgumentParser, budget: str) -> None:
     sub.add_argument("--budget", type=int, help=f"network passes of one training, other than {budget}")
-    sub.add_argument("--runs", default="runs", help="folder of saved runs")
-    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    _runs(sub)
+    _device(sub)
 
 
 def _comparing(sub: argparse.ArgumentParser) -> None:

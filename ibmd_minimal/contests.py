@@ -269,7 +269,7 @@ def _pictures(name: str) -> Pictures:
     regression = common | {"lr": 3e-4, "share": 0.5, "nfe": 10, "method": "ode-heun"}
     consistency = common | {"lr": 1e-4, "n": 20, "starts": (0.95, 0.8, 0.5)}
     start = {"own": task.head_start, "conditional": task.head_start}
-    return Pictures(name, 120_000, plan.student_batch, ibmd, regression, consistency, start, seeds=(0,))
+    return Pictures(name, 60_000, plan.student_batch, ibmd, regression, consistency, start, seeds=(0,))
 
 
 CONTESTS: dict[str, Callable[[], Contest]] = {

@@ -63,13 +63,14 @@ def _clock_times(bridge: Bridge, v: Tensor) -> tuple[Tensor, Tensor]:
 TIMES: dict[str, Callable[[Bridge, Tensor], tuple[Tensor, Tensor]]] = {
     "uniform": lambda bridge, v: (v, torch.ones_like(v)),
     "early": lambda bridge, v: (v**2, 2 * v),
+    "near_T": lambda bridge, v: (v * (2 - v), 2 * (1 - v)),
     "clock": _clock_times,
 }
 """How times are drawn, by name: from uniform `v` in (0, 1], `t` and one over its density.
 
-`uniform`: 1. `early`: 1/(2 sqrt t). `clock`: 1/(2 sqrt u) du/dt with `u = rho²(t)/rho²(T)`, the one with which the
-path-KL objective has a finite variance. A loss divides by the density: how times are drawn changes its variance, never
-what it estimates.
+`uniform`: 1. `early`: 1/(2 sqrt t). `near_T`: 1/(2 sqrt(1 - t)). `clock`: 1/(2 sqrt u) du/dt with
+`u = rho²(t)/rho²(T)`, the one with which the path-KL objective has a finite variance. A loss divides by the density:
+how times are drawn changes its variance, never what it estimates.
 """
 
 

@@ -34,7 +34,7 @@ from .students import Student
 
 WHOLE = 50
 WHOLE_NFE = (1, 20)
-TIMED = 250
+TIMED = 25_000  # passes
 COSTS = ("steps", "hours", "passes", "memory_mb", "machine", "sha256")
 
 
@@ -96,8 +96,8 @@ def measure(
     """Measure the teacher called `name` and the task's students, print the table, keep it in the results if asked.
 
     `teacher`, `student`: checkpoints other than the shipped ones. `name` differs from the task's where it has several
-    teachers; the student is told which then. `again`: the teacher's rows are those of the results, only timed anew;
-    ValueError where these are of other weights, pictures or seed.
+    teachers; the student is told which then. `again`: the teacher's rows that the results have are kept, only timed
+    anew, and those of `nfes` that they lack are added; ValueError where they are of other weights, pictures or seed.
     """
     if teacher and task.teachers:
         raise ValueError(f"teacher {teacher} for {task.name}, which has {len(task.teachers)}; wanted none named")
@@ -133,11 +133,11 @@ def _rows(
 ) -> Iterator[dict]:
     yield from (row.noted() for row in exam.reference_rows())
     yield from (student_row(exam, one, seed, label).noted() for one in students)
-    if measured is None:
-        yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, nfes, seed))
     for row in measured or []:
         restore = teacher_at(teacher, teacher.bridge, row["nfe"], seed, row["method"], row["grid"])
-        yield row | {"seconds": exam.first(TIMED).restored(restore)[1]}
+        yield row | {"seconds": exam.first(max(1, TIMED // row["nfe"])).restored(restore)[1]}
+    new = [nfe for nfe in nfes if nfe not in {row["nfe"] for row in measured or []}]
+    yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, new, seed))
 
 
 def _measured(name: str, teacher: str, n: int, seed: int) -> list[dict]:

@@ -158,11 +158,6 @@ def best_student(
     return found, float(divergence(found, teacher, bridge, weight))
 
 
-def wasserstein(p: GaussianCoupling, q: GaussianCoupling) -> float:
-    """Squared 2-Wasserstein distance of the two laws of `x0`, on the line."""
-    return float((p.mean[0] - q.mean[0]).square() + (p.cov[0, 0].sqrt() - q.cov[0, 0].sqrt()).square())
-
-
 # -- eight Gaussians, trained ----------------------------------------------------------------------
 
 

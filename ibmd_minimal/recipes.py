@@ -57,10 +57,10 @@ class Recipe:
     `corruption`: a name of `data.corruptions`, or for rendered solids ("lines" or "normals") the source. `data`:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
-    `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
-    (`networks.UNet`). `students`: the NFE of its students. `teachers`: the recipes whose teachers share one student,
-    told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
-    how much `restore` enlarges files.
+    `matching.WEIGHTS`. `drawn`: how the times of its losses are drawn, a name of `matching.TIMES`. `pasted`: the
+    network fills the hole of xT and copies the rest. `gated`: it gets its input back (`networks.UNet`). `students`: the
+    NFE of its students. `teachers`: the recipes whose teachers share one student, told apart by a label. `multiple`:
+    what height and width have to be multiples of for the corruption; `enlarge`: by how much `restore` enlarges files.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Recipe:
     pasted: bool = False
     gated: bool = False
     weight: str = "soft"
+    drawn: str = "uniform"
     students: tuple[int, ...] = (1,)
     teachers: tuple[str, ...] = ()
     gradient: str = "full"
@@ -138,9 +139,9 @@ class Recipe:
         return Batches(make, seed)
 
 
-def _warm(start: str, **options) -> Budget:
-    """A small budget whose teacher begins from another recipe's, a third of the way there."""
-    return Budget(teacher_steps=1200, teacher_lr=4e-4, start=start, **options)
+def _warm(start: str, steps: int = 1200, **options) -> Budget:
+    """A small budget whose teacher begins from another recipe's, a good part of the way there."""
+    return Budget(teacher_steps=steps, teacher_lr=4e-4, start=start, **options)
 
 
 def _longer(flat: int) -> dict:
@@ -202,7 +203,8 @@ RECIPES: dict[str, Recipe] = {
             "normals",
             sigmaT=0.292,
             covariance=-0.004,
-            small=_warm("sketch-to-image", **_FARTHER),
+            drawn="near_T",  # where most of what drawings leave open is decided
+            small=_warm("sketch-to-image", 2400, **_FARTHER),
         ),
         _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ibmd_minimal.bridges import brownian, i2sb, ve, vp
 from ibmd_minimal.exact import GaussianCoupling, noised_kl, path_divergence
 from ibmd_minimal.inverse import distill, distillation, fake_from, fake_loss, student_loss
-from ibmd_minimal.matching import bridge_matching_loss
+from ibmd_minimal.matching import TIMES, bridge_matching_loss
 from ibmd_minimal.networks import MLP
 from ibmd_minimal.students import Student, student_from
 from ibmd_minimal.training import Batches
@@ -100,7 +100,7 @@ def test_a_wrong_objective_is_told_apart(wrong, conditional):
 def test_how_times_are_drawn_changes_the_error_and_not_the_value():
     student, data = pair(1)
     wanted = float(path_divergence(student, data, vp(), False, lambda t: 1 / (t + 0.05)))
-    for times in ("uniform", "early", "clock"):
+    for times in TIMES:
         found, error = objective(student, data, vp(), False, 60_000, weight="soft", times=times)
         assert abs(found - wanted) < 4 * error
 

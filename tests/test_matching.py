@@ -259,7 +259,7 @@ def test_the_loss_refuses(options, error, says):
         (dict(steps=0), ValueError, "steps is 0"),
         (dict(lr=-1.0), ValueError, "lr is -1"),
         (dict(weight="plan"), ValueError, "did you mean 'plain'"),
-        (dict(times="even"), ValueError, "wanted one of uniform, early, clock"),
+        (dict(times="even"), ValueError, "wanted one of uniform, early, near_T, clock"),
         (dict(batch_size=3), TypeError, "'batch_size' is not an option"),
         (dict(warmpu=3), TypeError, "did you mean 'warmup'"),
     ],

@@ -22,7 +22,6 @@ from ibmd_minimal.perturbed import (
     divergence,
     line,
     sampler_law,
-    wasserstein,
     window,
 )
 from ibmd_minimal.plane import plane_bridge, plane_pairs
@@ -150,11 +149,6 @@ def test_no_student_nearby_is_better():
         values = torch.tensor([float(student.mean[0]), slope, rest], dtype=F64) + torch.tensor(moved)
         assert float(divergence(line(*values, SOURCE), teacher, BRIDGE)) > loss
     assert abs(float(student.cov[0, 1]) - 0.25) > 0.01  # and the pairing moved
-
-
-def test_distance_of_two_laws_on_the_line():
-    p, q = (line(torch.tensor(m), torch.tensor(0.0), torch.tensor(v), SOURCE) for m, v in ((1.0, 4.0), (3.0, 1.0)))
-    assert wasserstein(p, q) == pytest.approx(4 + 1)
 
 
 # -- the plane -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 from tiny import randomised
 from torch import nn
 
-from ibmd_minimal import evaluation
+from ibmd_minimal import evaluation, measuring
 from ibmd_minimal._random import Draws
 from ibmd_minimal.bridges import brownian, i2sb, vp
 from ibmd_minimal.data.couplings import Photographs, Renderings
@@ -151,6 +151,17 @@ def test_a_conditional_teacher_is_measured_by_two_methods_an_unconditional_one_b
     assert all(row.grid in evaluation.grids_of(teacher.bridge) and row.seconds > 0 for row in rows)
     other = randomised(tiny.SR.network(tiny.SMALL, 0))
     assert [(row.nfe, row.method) for row in teacher_rows(exam, other, other.bridge, (2,))] == [(2, "posterior")]
+
+
+def test_measured_again_the_teacher_s_rows_are_kept_and_those_it_lacks_are_added(exam):
+    teacher = randomised(tiny.SR.network(tiny.SMALL, 0))
+    before = [row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, (1, 2))]
+    kept = [row | {"frechet": 123.0} for row in before]
+    rows = list(measuring._rows(exam, teacher, [], (1, 2, 3), 0, None, kept))
+    floor, xT, *others = rows
+    assert (floor["who"], xT["who"]) == ("floor", "xT") and [row["nfe"] for row in others] == [1, 2, 3]
+    assert [row["frechet"] == 123.0 for row in others] == [True, True, False]
+    assert all(row["seconds"] > 0 for row in others)
 
 
 def test_evaluation_is_a_function_of_the_seed(exam):
