@@ -62,11 +62,16 @@ def sampler_grid(contest: Contest, at, nfe: int) -> str:
 
 
 def sampler_rows(contest: Contest, only: Sequence[str] = ()) -> Iterator[dict]:
-    """Every sampler at the contest's NFE. At NFE 1 all those of one teacher are the same pass: one row each."""
-    seen = set()
+    """Every sampler at the contest's NFE, each one once.
+
+    At NFE 1 all those of one teacher are the same pass; if the own teacher is conditional, DBIM at eta 1 takes its
+    posterior steps.
+    """
+    seen, one = set(), contest.teacher("own").conditional
     for name, (kind, _) in SAMPLERS.items():
+        kind = "own" if one else kind
         for nfe in contest.nfes:
-            if (only and name not in only) or (nfe == 1 and kind in seen):
+            if (only and name not in only) or (nfe == 1 and kind in seen) or (one and name == "dbim-1"):
                 continue
             seen.add(kind)
             yield sampler_row(contest, name, nfe)

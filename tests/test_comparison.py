@@ -391,6 +391,17 @@ def test_every_sampler_runs(plane, name, monkeypatch):
     assert row["nfe"] == 3 and row["teacher"] == SAMPLERS[name][0] and math.isfinite(row["distance"])
 
 
+def test_dbim_at_eta_1_is_left_out_where_it_takes_the_own_teacher_s_posterior_steps(plane, monkeypatch):
+    monkeypatch.setattr(comparison, "SAMPLERS", SAMPLERS)
+    assert ("dbim-1", 5) in [(row["method"], row["nfe"]) for row in comparison.sampler_rows(plane)]
+    plane._kept["own"] = plane.teacher("conditional")
+    rows = [(row["method"], row["nfe"]) for row in comparison.sampler_rows(plane)]
+    assert {name for name, _ in rows} == set(SAMPLERS) - {"dbim-1"}
+    assert [name for name, nfe in rows if nfe == 1] == ["posterior"]
+    same, other = (comparison.sampler_row(plane, name, 5)["distance"] for name in ("posterior", "dbim-1"))
+    assert same == pytest.approx(other, rel=1e-5)
+
+
 # -- ablations -------------------------------------------------------------------------------------
 
 
