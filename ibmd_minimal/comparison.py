@@ -61,17 +61,20 @@ def sampler_grid(contest: Contest, at, nfe: int) -> str:
     return min(GRIDS, key=distances.get)
 
 
-def sampler_rows(contest: Contest, only: Sequence[str] = ()) -> Iterator[dict]:
-    """Every sampler at the contest's NFE, each one once.
+def samplers_of(contest: Contest) -> dict[str, str]:
+    """The samplers that differ, and the teacher of each: where the own one is conditional it serves them all, and
+    DBIM at eta 1 takes its posterior steps."""
+    if contest.teacher("own").conditional:
+        return {name: "own" for name in SAMPLERS if name != "dbim-1"}
+    return {name: kind for name, (kind, _) in SAMPLERS.items()}
 
-    At NFE 1 all those of one teacher are the same pass; if the own teacher is conditional, DBIM at eta 1 takes its
-    posterior steps.
-    """
-    seen, one = set(), contest.teacher("own").conditional
-    for name, (kind, _) in SAMPLERS.items():
-        kind = "own" if one else kind
+
+def sampler_rows(contest: Contest, only: Sequence[str] = ()) -> Iterator[dict]:
+    """Every sampler at the contest's NFE. At NFE 1 all those of one teacher are the same pass: one row each."""
+    seen = set()
+    for name, kind in samplers_of(contest).items():
         for nfe in contest.nfes:
-            if (only and name not in only) or (nfe == 1 and kind in seen) or (one and name == "dbim-1"):
+            if (only and name not in only) or (nfe == 1 and kind in seen):
                 continue
             seen.add(kind)
             yield sampler_row(contest, name, nfe)

@@ -105,7 +105,7 @@ def measure(
     names = [teacher or f"{name}-teacher", *([student] if student else students_of(task))]
     guide, *students = (load_model(one, device, role) for one, role in zip(names, ["teacher"] + ["student"] * 9))
     print(f"{name}: {n} pictures of {coupling.words}\n", flush=True)
-    measured = _measured(name, names[0], n, seed) if again else None
+    measured = _measured(name, names[0], n, seed) if again else []
     exam, rows = Exam.set(coupling, n, seed), []
     for row in _rows(exam, guide, students, nfes, seed, label, measured):
         rows.append(row)
@@ -129,14 +129,15 @@ def measure(
 
 
 def _rows(
-    exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label, measured: list[dict] | None
+    exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label, measured: list[dict]
 ) -> Iterator[dict]:
     yield from (row.noted() for row in exam.reference_rows())
     yield from (student_row(exam, one, seed, label).noted() for one in students)
-    for row in measured or []:
+    for row in measured:
         restore = teacher_at(teacher, teacher.bridge, row["nfe"], seed, row["method"], row["grid"])
         yield row | {"seconds": exam.first(max(1, TIMED // row["nfe"])).restored(restore)[1]}
-    new = [nfe for nfe in nfes if nfe not in {row["nfe"] for row in measured or []}]
+    known = {row["nfe"] for row in measured}
+    new = [nfe for nfe in nfes if nfe not in known]
     yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, new, seed))
 
 
