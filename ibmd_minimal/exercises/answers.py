@@ -35,9 +35,14 @@ def true_or_false(answer: object, wanted: Mapping[str, tuple[bool, str]]) -> Fin
     return Finding(True, f"all {len(wanted)} agree.")
 
 
+def uniform(n: int, low: float, high: float, seed: int) -> Tensor:
+    """`n` float64 numbers between `low` and `high`, for a function to be judged at."""
+    return low + (high - low) * torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 def inner_times(n: int, seed: int) -> Tensor:
     """`n` increasing times inside (0, 1), float64, for a function to be judged at."""
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort().values
+    return uniform(n, 0.0, 1.0, seed).sort().values
 
 
 def compare(

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from ..data.corruptions import corrupt
+from .answers import uniform
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
-
-
-def _uniform(n: int, low: float, high: float, seed: int) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 # -- 10.1 ------------------------------------------------------------------------------------------
@@ -28,7 +25,7 @@ def _decibels(error: Tensor, peak: float = 2.0) -> Tensor:
 @exercise("10.1", "The price of one sample", points=2)
 def one_sample_psnr(answer: Callable[[Tensor, Tensor], Tensor]) -> Finding:
     """`answer(e, r)`: the PSNR of one sample of a student with mean error `e` and spread `r e`."""
-    e, r = _uniform(12, 0.002, 0.05, 101), _uniform(12, 0.3, 1.5, 102)
+    e, r = uniform(12, 0.002, 0.05, 101), uniform(12, 0.3, 1.5, 102)
     mistakes = {
         "the range was taken as 1; images in [-1, 1] have a range of 2": _decibels(e * (1 + r), 1.0),
         "the range was taken as 255": _decibels(e * (1 + r), 255.0),

@@ -7,14 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .answers import true_or_false
+from .answers import true_or_false, uniform
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
-
-
-def _uniform(seed: int, n: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 # -- 12.1 ------------------------------------------------------------------------------------------
@@ -23,7 +19,7 @@ def _uniform(seed: int, n: int, low: float, high: float) -> Tensor:
 @exercise("12.1", "PSNR in the hole", points=2)
 def in_the_hole(answer: Callable[[Tensor, Tensor], Tensor]) -> Finding:
     """`answer(psnr, share)`: the PSNR of the hidden pixels from that of whole pictures."""
-    psnr, share = _uniform(121, 8, 12, 40), _uniform(122, 8, 0.05, 0.9)
+    psnr, share = uniform(8, 12, 40, 121), uniform(8, 0.05, 0.9, 122)
     log = share.log10()
     mistakes = {
         "the sign is wrong: all of the error is in the hole, so its PSNR is lower": psnr - 10 * log,
@@ -48,8 +44,8 @@ def _two_values(x_t: Tensor, b: Tensor, c: Tensor, p: Tensor) -> Tensor:
 @exercise("12.2", "Black or white", points=2)
 def black_or_white(answer: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Finding:
     """`answer(x_t, b, c, p)`: the conditional guess for a pixel of two values, at random points."""
-    x_t, b = _uniform(123, 12, -1.2, 1.2), _uniform(124, 12, 0.2, 0.9)
-    c, p = _uniform(125, 12, 0.5, 0.8), _uniform(126, 12, 0.1, 0.9)
+    x_t, b = uniform(12, -1.2, 1.2, 123), uniform(12, 0.2, 0.9, 124)
+    c, p = uniform(12, 0.5, 0.8, 125), uniform(12, 0.1, 0.9, 126)
     odds, seen = (p / (1 - p)).log(), b * x_t / c**2
     mistakes = {
         "p is missing: these are equal odds": torch.tanh(seen),

@@ -9,13 +9,10 @@ from torch import Tensor
 
 from ..bridges import Bridge, brownian, i2sb, vp
 from ..networks import Precondition
+from .answers import uniform
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
-
-
-def _uniform(n: int, low: float, high: float, seed: int) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 # -- 13.1 ------------------------------------------------------------------------------------------
@@ -36,7 +33,7 @@ def _crossings(level: Callable[[Tensor, Tensor], Tensor], sigma0: Tensor) -> Ten
 @exercise("13.1", "As strong as the picture", points=2)
 def equal_time(answer: Callable[[Bridge, Tensor], Tensor]) -> Finding:
     """`answer(bridge, sigma0)`: where `c = b sigma0`, which is `u = sigma0²/(rho²(T) + sigma0²)`."""
-    sigma0 = _uniform(6, 0.1, 0.55, 131)
+    sigma0 = uniform(6, 0.1, 0.55, 131)
     got = torch.stack([torch.as_tensor(answer(bridge, sigma0.clone())) for bridge in BRIDGES])
     wanted = _crossings(lambda v, total: v / (total + v), sigma0)
     clocks = sigma0**2 / (torch.stack([bridge.rho2(torch.ones_like(sigma0)) for bridge in BRIDGES]) + sigma0**2)
@@ -63,7 +60,7 @@ def equal_time(answer: Callable[[Bridge, Tensor], Tensor]) -> Finding:
 @exercise("13.2", "The best gate", points=2)
 def best_gate(answer: Callable[..., Tensor]) -> Finding:
     """`answer(skip, out, scale, b, c, e)`: the gate with `skip + out g scale = b e/(b² e + c²)`."""
-    t, e = _uniform(8, 0.05, 0.95, 132).sort().values, _uniform(8, 0.02, 0.4, 133)
+    t, e = uniform(8, 0.05, 0.95, 132).sort().values, uniform(8, 0.02, 0.4, 133)
     bridge = vp()
     skip, out, scale = Precondition(bridge, 0.514, 0.968, 0.074)(t)
     _, b, c = bridge.coefficients(t)

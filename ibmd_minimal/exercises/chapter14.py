@@ -7,13 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .answers import uniform
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
-
-
-def _uniform(n: int, low: float, high: float, seed: int) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 # -- 14.1 ------------------------------------------------------------------------------------------
@@ -65,8 +62,8 @@ def updates_that_fit(answer: Callable[[int, int, int, int], int]) -> Finding:
 @exercise("14.2", "What a mean lacks", points=2)
 def distance_of_the_mean(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Finding:
     """`answer(v0, vT, cross)`: the squared 2-Wasserstein distance of E[x0 | xT] from x0, Gaussian on the line."""
-    v0, vT = _uniform(12, 0.2, 2.0, 1401), _uniform(12, 0.5, 3.0, 1402)
-    cross = (v0 * vT).sqrt() * _uniform(12, -0.9, 0.9, 1403)
+    v0, vT = uniform(12, 0.2, 2.0, 1401), uniform(12, 0.5, 3.0, 1402)
+    cross = (v0 * vT).sqrt() * uniform(12, -0.9, 0.9, 1403)
     explained = cross**2 / vT
     mistakes = {
         "this is the spread that is missing, Var(x0 | xT): the squared error, not the distance of the laws": (
@@ -95,7 +92,7 @@ def ve_end(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -> 
     generator = torch.Generator().manual_seed(1404)
     x_t, guess = torch.randn(2, 9, 3, generator=generator, dtype=F64)
     eps, sigma = 0.02, 3.0
-    t = torch.cat([torch.tensor([eps], dtype=F64), _uniform(8, 0.03, 0.3, 1405)])
+    t = torch.cat([torch.tensor([eps], dtype=F64), uniform(8, 0.03, 0.3, 1405)])
     ratio = (eps / t)[:, None]
 
     def end(k: Tensor) -> Tensor:
@@ -122,8 +119,8 @@ def ve_end(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -> 
 @exercise("14.4", "The projection of an error", points=2)
 def best_shift(answer: Callable[..., tuple[Tensor, Tensor]]) -> Finding:
     """`answer(e, g, lam, dt)`: the least-squares d of `d g` to `e` under the weight, and what is left."""
-    e, g = _uniform(30, -0.2, 0.6, 1406), _uniform(30, 0.05, 1.0, 1407)
-    lam, dt = _uniform(30, 0.5, 8.0, 1408), _uniform(30, 0.01, 0.06, 1409)
+    e, g = uniform(30, -0.2, 0.6, 1406), uniform(30, 0.05, 1.0, 1407)
+    lam, dt = uniform(30, 0.5, 8.0, 1408), uniform(30, 0.01, 0.06, 1409)
 
     def over(values: Tensor) -> Tensor:
         return (values * dt).sum()
