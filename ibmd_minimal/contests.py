@@ -213,8 +213,11 @@ class Plane(Contest):
 
 
 def conditional_recipe(task: Recipe) -> Recipe:
-    """The task with a conditional teacher: itself, if its teacher is one."""
-    return task if task.conditional else replace(task, name=f"{task.name}-conditional", conditional=True)
+    """The task with a conditional teacher: itself, if its teacher is one; else one that begins from the task's own."""
+    if task.conditional:
+        return task
+    small = replace(task.small, teacher_steps=1600, teacher_lr=4e-4, start=task.name)
+    return replace(task, name=f"{task.name}-conditional", conditional=True, small=small)
 
 
 class Pictures(Contest):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from . import _checks as check
@@ -242,11 +241,18 @@ class Denoiser(nn.Module):
         if self.labels:
             raise ValueError(f"this network knows {self.labels} labels; wanted one without")
         copy = type(self)(self.bridge, **(self.arguments | {"labels": labels})).to(self.last.weight)
-        kept, wider = self.state_dict(), copy.state_dict()
+        return copy.widen(self)
+
+    def widen(self, other: Denoiser) -> Denoiser:
+        """Take over the weights of a network that sees the same or less; those of what is new (labels, of images also
+        xT) are zero. ValueError for points and an xT that is new: their first layer has it among the others."""
+        if self.kind == "mlp" and self.conditional and not other.conditional:
+            raise ValueError("the other network does not see xT; wanted one that does, or an image network")
+        kept, wider = other.state_dict(), self.state_dict()
         for name, value in wider.items():
             value.zero_()[tuple(slice(size) for size in kept[name].shape)] = kept[name]
-        copy.load_state_dict(wider)
-        return copy
+        self.load_state_dict(wider)
+        return self
 
     def spec(self) -> dict:
         """What :func:`network_from` rebuilds this network from, its weights apart, ready for JSON."""
@@ -325,12 +331,12 @@ class MLP(Denoiser):
 
 def to_depth(x: Tensor, p: int) -> Tensor:
     """Blocks of p x p pixels become channels: `(b, c, h p, w p) -> (b, c p p, h, w)`, channels last in memory."""
-    return rearrange(x, "b c (h p) (w q) -> b h w (c p q)", p=p, q=p).permute(0, 3, 1, 2)
+    return F.pixel_unshuffle(x, p).contiguous(memory_format=torch.channels_last)
 
 
 def to_space(x: Tensor, p: int) -> Tensor:
     """The inverse of :func:`to_depth`, channels last in memory too."""
-    return rearrange(x, "b (c p q) h w -> b (h p) (w q) c", p=p, q=p).permute(0, 3, 1, 2)
+    return F.pixel_shuffle(x, p).contiguous(memory_format=torch.channels_last)
 
 
 class Block(nn.Module):

@@ -102,8 +102,7 @@ def _beginning(task: Recipe, plan: Budget, seed: int, runs: Path | str, budget: 
     if plan.start is None:
         return network, {}
     other = teacher_of(plan.start, budget, runs, seed)
-    network.load_state_dict(other.state_dict())
-    return network, {"started_from": checksum(weights_of(other))}
+    return network.widen(other), {"started_from": checksum(weights_of(other))}
 
 
 def train_teacher(

@@ -530,7 +530,8 @@ def test_the_second_teacher_of_pictures_is_a_recipe_of_its_own():
     pool, sketch = recipe("sr4x-pool"), recipe("sketch-to-image")
     other = conditional_recipe(pool)
     assert other.name == "sr4x-pool-conditional" and other.conditional and conditional_recipe(sketch) is sketch
-    assert replace(other, name=pool.name, conditional=False) == pool
+    assert replace(other, name=pool.name, conditional=False, small=pool.small) == pool
+    assert other.small.start == pool.name and other.small.widths == pool.small.widths
 
 
 def test_a_second_teacher_that_is_missing_is_one_sentence(tmp_path):

@@ -157,6 +157,7 @@ def test_wrong_inputs_are_refused(network, given, error, says):
         (lambda: small("unet", labels=2).with_labels(3), ValueError, "knows 2 labels; wanted one without"),
         (lambda: small("mlp").with_labels(2).with_labels(2), ValueError, "knows 2 labels; wanted one without"),
         (lambda: small("mlp").with_labels(-1), ValueError, "labels is -1"),
+        (lambda: small("mlp", conditional=True).widen(small("mlp")), ValueError, "does not see xT; wanted one"),
     ],
 )
 def test_wrong_arguments_are_refused(make, error, says):
@@ -209,6 +210,15 @@ def test_a_network_that_is_told_labels_pays_no_attention_at_first(kind, options)
     assert bool((first.weight[:, -3:] == 0).all()) and bool((first.weight.grad[:, -3:] != 0).any(0).all())
     assert all(p.requires_grad for p in told.parameters()) and told.labels == 3 and network.labels == 0
     assert not any(p.data_ptr() == q.data_ptr() for p, q in zip(told.parameters(), network.parameters()))
+
+
+def test_an_image_network_that_is_shown_xT_pays_no_attention_at_first():
+    network, wider = randomise(small("unet")), randomise(small("unet", conditional=True))
+    assert wider.widen(network) is wider
+    given = inputs(wider)
+    x, time, xT = given["x_t"], given["t"], given["xT"]
+    torch.testing.assert_close(wider.core(x, time, xT, None, None), network.core(x, time, None, None, None))
+    assert bool((wider.first.weight[:, network.first.in_channels :] == 0).all())
 
 
 @pytest.mark.parametrize("kind", ["mlp", "unet"])
