@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import _checks as check
 from .checkpoints import machine
 from .contests import TEACHERS, Contest, Pictures, conditional_recipe, contest
-from .evaluation import table
+from .evaluation import Restorer, table
 from .results import note
 from .runs import train_teacher
 from .samplers import GRIDS, sample
-from .trials import METHODS, Method, attempt, digest, kept_or, on, teacher_digest
+from .trials import METHODS, Method, attempt, digest, kept_or, on, restorers_of, teacher_digest
 
 FILE = Path(__file__).resolve().parents[1] / "assets" / "comparison.json"
 FACTORS = (1 / 3, 1.0, 3.0)
@@ -39,10 +39,7 @@ SAMPLERS: dict[str, tuple[str, dict]] = {
 def sampler_row(contest: Contest, name: str, nfe: int) -> dict:
     """The row of one sampler at one NFE, on the grid that is best by the exam "choice"; kept as a training is."""
     kind, options = SAMPLERS[check.choice(name, "sampler", SAMPLERS)]
-    teacher = contest.teacher(kind)
-
-    def at(nfe: int, grid: str):
-        return on(contest, lambda xT, g: sample(teacher, teacher.bridge, xT, nfe, grid=grid, generator=g, **options))
+    at = sampler_of(contest, name)
 
     def make() -> dict:
         grid = sampler_grid(contest, at, min(nfe, CHOSEN))
@@ -51,6 +48,17 @@ def sampler_row(contest: Contest, name: str, nfe: int) -> dict:
     settings = {"contest": contest.name, "sampler": name, "nfe": nfe, "teacher": teacher_digest(contest, kind)}
     settings |= {"options": options, "grids": GRIDS, "chosen": CHOSEN}
     return kept_or(contest.folder / f"sampler-{name}-{nfe}-{digest(settings)}.json", make)
+
+
+def sampler_of(contest: Contest, name: str) -> Callable[[int, str], Restorer]:
+    """A sampler as a function of its NFE and its grid."""
+    kind, options = SAMPLERS[name]
+    teacher = contest.teacher(kind)
+
+    def at(nfe: int, grid: str) -> Restorer:
+        return on(contest, lambda xT, g: sample(teacher, teacher.bridge, xT, nfe, grid=grid, generator=g, **options))
+
+    return at
 
 
 def sampler_grid(contest: Contest, at, nfe: int) -> str:
@@ -169,6 +177,22 @@ def compare(
         entry["methods"][label] = method_entry(contest, methods[label], cards[label])
         if not only:  # after each training: what is there is there
             note(contest.name, entry, path or FILE)
+    if not only:
+        note(contest.name, clocked(contest, entry), path or FILE)
+    return entry
+
+
+def clocked(contest: Contest, entry: dict) -> dict:
+    """The entry, the seconds of all its rows measured anew, one after the other: those of its trainings come from
+    different hours, and from beside other work."""
+    exam = contest.exam()
+    for row in entry["samplers"]:
+        row["seconds"] = exam.clock(sampler_of(contest, row["method"])(row["nfe"], row["grid"]))
+    for label, one in entry["methods"].items():
+        ways = restorers_of(contest, METHODS[label])
+        seconds = {nfe: exam.clock(on(contest, next(iter(of_nfe.values())))) for nfe, of_nfe in ways.items()}
+        for row in (row for run in one["runs"] for row in run["rows"]):
+            row["seconds"] = seconds[row["nfe"]]
     return entry
 
 

@@ -7,6 +7,7 @@ chosen on the exam "choice", what is reported is measured on "test".
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +39,11 @@ def spread(restore: Restorer, xT: Tensor, draws: int = 8) -> float:
     """`E Var_z` of what is restored from the same `xT`, per element: of an exact student, the teacher's squared error
     at NFE 1; 0 for one that learnt a mean."""
     return float(torch.stack([restore(xT) for _ in range(draws)]).double().var(0).mean())
+
+
+def steady(restore: Restorer, xT: Tensor, rounds: int = 3) -> float:
+    """Seconds per 1,000 of `xT`: the median of a few rounds, after one that does not count."""
+    return statistics.median([timed(restore, xT, len(xT))[1] for _ in range(rounds + 1)][1:])
 
 
 def bootstrap_error(values: Sequence[float], resamples: int = 1000, seed: int = 0) -> float:
@@ -72,6 +78,10 @@ class PlaneExam:
         row = {"distance": sum(each) / len(each), "distance_error": bootstrap_error(each), "inside": inside(found)}
         return row if quick else row | {"spread": spread(restore, xT[:POINTS]), "seconds": seconds, "each": each}
 
+    def clock(self, restore: Restorer) -> float:
+        """Seconds per 1,000 points."""
+        return steady(restore, self.pairs[1][:POINTS])
+
     def floor(self) -> dict[str, float]:
         """The same of data that no teacher saw, their spread that of `x0` given `xT`."""
         generator = torch.Generator().manual_seed(SPLITS[self.split])
@@ -93,6 +103,10 @@ class PictureExam:
         if quick:
             return {"distance": part.distance(found)}
         return self._row(found, seconds) | {"spread": spread(restore, self.exam.xT[: self.batch // 2], 4)}
+
+    def clock(self, restore: Restorer) -> float:
+        """Seconds per 1,000 pictures, by a part of a batch."""
+        return steady(restore, self.exam.xT[: self.batch // 5])
 
     def floor(self) -> dict[str, float]:
         """The same of the exam's clean pictures."""

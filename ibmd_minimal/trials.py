@@ -149,6 +149,12 @@ def fit_consistency(contest: Contest, kind: str, options: dict, budget: int, see
 TRAININGS = {"ibmd": fit_ibmd, "regression": fit_regression, "consistency": fit_consistency}
 
 
+def restorers_of(contest: Contest, method: Method) -> dict[int, dict[tuple[float, ...], Restore]]:
+    """How a model of this method restores, before it is trained: what that takes does not depend on the weights."""
+    options = getattr(contest, method.training) | method.options
+    return TRAININGS[method.training](contest, method.teacher, options, contest.budget, 0, method.nfe).restorers
+
+
 # -- one training --------------------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ class StubExam:
     """Nothing but the mean square of what is restored, and a note of who asked."""
 
     def __init__(self, xT: torch.Tensor):
-        self.xT, self.asked = xT, 0
+        self.xT, self.asked, self.clocked = xT, 0, 0
 
     def measure(self, restore, quick: bool = False) -> dict[str, float]:
         self.asked += 1
@@ -39,6 +39,11 @@ class StubExam:
 
     def floor(self) -> dict[str, float]:
         return self.measure(lambda xT: xT)
+
+    def clock(self, restore) -> float:
+        self.clocked += 1
+        assert restore(self.xT).shape == self.xT.shape
+        return float(self.clocked)
 
 
 class Tiny(Plane):
@@ -352,10 +357,20 @@ def test_a_comparison_keeps_all_and_says_which_rate_was_best(compared):
 def test_a_comparison_goes_on_where_it_stopped(compared, tmp_path, monkeypatch):
     entry, plane = compared
     again = arena(plane.runs, seeds=(0, 1), budget=plane.budget)
-    again._kept["test"] = again._kept["choice"] = StubExam(torch.zeros(1, 2))
-    monkeypatch.setattr(trials, "TRAININGS", {})  # a call would fail
+    again._kept["test"] = again._kept["choice"] = StubExam(torch.ones(1, 2))
+    monkeypatch.delattr(trials, "trained")  # a call would fail
     assert compare(again, path=tmp_path / "b.json") == entry
     assert again.exam("test").asked == 0
+
+
+def test_seconds_are_measured_in_one_go_at_the_end(compared):
+    entry, plane = compared
+    rows = entry["samplers"] + [
+        row for one in entry["methods"].values() for row in (one["runs"][0]["rows"] if one["runs"] else [])
+    ]
+    assert [row["seconds"] for row in rows] == list(range(1, len(rows) + 1))
+    for one in entry["methods"].values():
+        assert len({tuple(row["seconds"] for row in run["rows"]) for run in one["runs"]}) == 1
 
 
 def test_only_some_leave_the_results_alone(compared, tmp_path):
