@@ -28,7 +28,8 @@ class Budget:
     """How long and how fast: steps, batch sizes and learning rates of teacher and student.
 
     `start`: the recipe whose teacher the training begins from, None for fresh weights. `student_cool`: in so many
-    updates at the end, the learning rates of student and fake fall to a tenth.
+    updates at the end, the learning rates of student and fake fall to a tenth. `teacher_drawn`, `student_drawn`: how
+    the times of their losses are drawn, names of `matching.TIMES`; those of the student's fake model too.
     """
 
     teacher_steps: int = 4000
@@ -44,6 +45,8 @@ class Budget:
     blocks: int = 1
     start: str | None = None
     student_cool: int = 0
+    teacher_drawn: str = "uniform"
+    student_drawn: str = "uniform"
 
 
 FULL = Budget(60_000, 256, 4e-4, 10_000, 256, 5, 500, 3e-5, 2e-4, (128, 256, 256), 2)
@@ -57,10 +60,10 @@ class Recipe:
     `corruption`: a name of `data.corruptions`, or for rendered solids ("lines" or "normals") the source. `data`:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
-    `matching.WEIGHTS`. `drawn`: how the times of its losses are drawn, a name of `matching.TIMES`. `pasted`: the
-    network fills the hole of xT and copies the rest. `gated`: it gets its input back (`networks.UNet`). `students`: the
-    NFE of its students. `teachers`: the recipes whose teachers share one student, told apart by a label. `multiple`:
-    what height and width have to be multiples of for the corruption; `enlarge`: by how much `restore` enlarges files.
+    `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
+    (`networks.UNet`). `students`: the NFE of its students. `teachers`: the recipes whose teachers share one student,
+    told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
+    how much `restore` enlarges files.
     """
 
     name: str
@@ -77,7 +80,6 @@ class Recipe:
     pasted: bool = False
     gated: bool = False
     weight: str = "soft"
-    drawn: str = "uniform"
     students: tuple[int, ...] = (1,)
     teachers: tuple[str, ...] = ()
     gradient: str = "full"
@@ -149,8 +151,9 @@ def _longer(flat: int) -> dict:
     return {"student_steps": flat + 500, "student_cool": 500}
 
 
-# A translation's student has farther to go from its teacher's single step, grey, than a restoration's.
-_FARTHER = {"student_lr": 6e-5} | _longer(500)
+# A translation's student has farther to go from its teacher's single step, grey, than a restoration's; what its source
+# leaves open is decided near T.
+_FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
 
 
 def _restoration(name: str, **options) -> Recipe:
@@ -161,7 +164,7 @@ def _restoration(name: str, **options) -> Recipe:
 def _translation(name: str, source: str, **options) -> Recipe:
     """A conditional VP bridge (DDBM) from what a solid's picture was drawn from."""
     options = {"small": Budget(teacher_steps=6000, **_FARTHER)} | options
-    options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2)}
+    options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2, 4)}
     options |= {"head_start": (0.98, 0.2, 0.96, 0.03)}  # drawings leave colours open: noise that varies slowly
     return Recipe(name, source, VP, True, "solids", **options)
 
@@ -203,8 +206,7 @@ RECIPES: dict[str, Recipe] = {
             "normals",
             sigmaT=0.292,
             covariance=-0.004,
-            drawn="near_T",  # where most of what drawings leave open is decided
-            small=_warm("sketch-to-image", 2400, **_FARTHER),
+            small=_warm("sketch-to-image", 2400, teacher_drawn="near_T", **_FARTHER),
         ),
         _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.

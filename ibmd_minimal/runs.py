@@ -127,7 +127,7 @@ def train_teacher(
     coupling, data = coupling_of(task, runs)
     model, origin = _beginning(task, plan, seed, runs, budget)
     options = {"steps": plan.teacher_steps, "cosine": plan.teacher_steps, "lr": plan.teacher_lr, "warmup": 200}
-    options |= {"weight": task.weight, "times": task.drawn, "ema": task.teacher_ema, "clip": 1.0}
+    options |= {"weight": task.weight, "times": plan.teacher_drawn, "ema": task.teacher_ema, "clip": 1.0}
     options |= {"precision": precision, "every": 200, "seed": seed, "folder": folder, "progress": progress}
     with clocked(folder, settings_of(task, plan, "teacher", seed, data) | origin) as hours:
         pairs = task.pairs(coupling, plan.teacher_batch, seed)
@@ -176,7 +176,7 @@ def distill_student(
     options = {"steps": plan.student_steps, "fake_steps": plan.fake_steps, "lr": plan.student_lr, "warmup": 20}
     options |= {"fake_lr": plan.fake_lr, "gradient": task.gradient, "betas": task.betas, "every": 50}
     options |= {"fake_betas": task.fake_betas, "fake_warmup": plan.fake_warmup}
-    options |= {"weight": task.weight, "times": task.drawn, "ema": task.student_ema, "clip": 1.0}
+    options |= {"weight": task.weight, "times": plan.student_drawn, "ema": task.student_ema, "clip": 1.0}
     options |= {"precision": precision, "seed": seed, "folder": folder, "progress": progress}
     if plan.student_cool:
         options |= {"cosine": plan.student_steps, "flat": max(0, plan.student_steps - plan.student_cool)}

@@ -235,12 +235,12 @@ def test_a_student_of_another_teacher_or_other_settings_is_not_gone_on_with(fold
 
 
 KEYS = {
-    "blocks", "bridge", "conditional", "corruption", "covariance", "data", "drawn", "gated", "half", "multiple",
+    "blocks", "bridge", "conditional", "corruption", "covariance", "data", "gated", "half", "multiple",
     "patch", "pasted", "seed", "sigma0", "sigmaT", "size", "teachers", "weight", "widths",
 }  # fmt: skip
-TEACHER_KEYS = {"teacher_batch", "teacher_ema", "teacher_lr", "start"}
+TEACHER_KEYS = {"teacher_batch", "teacher_drawn", "teacher_ema", "teacher_lr", "start"}
 STUDENT_KEYS = {"betas", "fake_betas", "fake_lr", "fake_steps", "fake_warmup", "gradient", "head_start",
-                "student_batch", "student_cool", "student_ema", "student_lr"}  # fmt: skip
+                "student_batch", "student_cool", "student_drawn", "student_ema", "student_lr"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
