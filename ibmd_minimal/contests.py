@@ -283,7 +283,8 @@ def _pictures(name: str) -> Pictures:
     ibmd = common | {"betas": task.betas, "fake_betas": task.fake_betas, "weight": task.weight}
     ibmd |= {"lr": plan.student_lr, "fake_lr": plan.fake_lr, "fake_steps": plan.fake_steps}
     ibmd |= {"fake_warmup": plan.fake_warmup // 3, "gradient": "full"}
-    regression = common | {"lr": 3e-4, "share": 0.5, "nfe": 10, "method": "ode-heun"}
+    grid = "geometric" if task.bridge["family"] == "vp" else "uniform"
+    regression = common | {"lr": 3e-4, "share": 0.5, "nfe": 10, "method": "dbim", "grid": grid}
     consistency = common | {"lr": 1e-4, "n": 20, "starts": (0.95, 0.8, 0.5)}
     start = {"own": task.head_start, "conditional": task.head_start}
     return Pictures(name, 60_000, plan.student_batch, ibmd, regression, consistency, start, seeds=(0,))

@@ -28,19 +28,22 @@ SAMPLING = 1 << 21  # the stream of the sampler's noise
 # -- regression onto the sampler's results ---------------------------------------------------------
 
 
-def sampled(teacher: Callable, bridge: Bridge, xT: Tensor, nfe: int, draws: Callable, method: str = "dbim") -> Triple:
+def sampled(
+    teacher: Callable, bridge: Bridge, xT: Tensor, nfe: int, draws: Callable, method: str = "dbim",
+    grid: str | None = None,
+) -> Triple:  # fmt: skip
     """`(x0, xT, z)`: what the sampler returns from `xT`, and the noise of its first step, the one off T.
 
     "dbim" (at eta 0) and the ODE draw no other noise, so that `x0` is a function of `(xT, z)`; "posterior" and
     "euler-maruyama" draw more at every step. `draws()` gives the same random numbers each time it is called.
     """
-    x0 = sample(teacher, bridge, xT, nfe, method, generator=draws())
+    x0 = sample(teacher, bridge, xT, nfe, method, grid=grid, generator=draws())
     return x0, xT, normal(xT.shape, like=xT, generator=draws())
 
 
 def dataset(
     teacher: Callable, bridge: Bridge, sources: object, batches: int, *, nfe: int = 20, method: str = "dbim",
-    seed: int = 0, device: torch.device | str = "cpu",
+    grid: str | None = None, seed: int = 0, device: torch.device | str = "cpu",
 ) -> list[Triple]:  # fmt: skip
     """:func:`sampled` for the first `batches` batches of `sources`: `batches nfe` passes for each place in a batch."""
     feed, found = Feed(sources, "sources"), []
@@ -52,7 +55,7 @@ def dataset(
             def draws(number: int = number) -> Draws:
                 return Draws.at(seed, number, stream=SAMPLING, device=device)
 
-            found.append(sampled(teacher, bridge, xT, nfe, draws, method))
+            found.append(sampled(teacher, bridge, xT, nfe, draws, method, grid))
     return found
 
 

@@ -116,16 +116,17 @@ def fit_ibmd(contest: Contest, kind: str, options: dict, budget: int, seed: int,
 
 
 def fit_regression(contest: Contest, kind: str, options: dict, budget: int, seed: int, nfe: int) -> Fit:
-    """`rivals.regression`: a `share` of the budget goes into a sampler's results, by `method` at `nfe` passes."""
-    share, passes, method = (options.pop(key) for key in ("share", "nfe", "method"))
+    """`rivals.regression`: a `share` of the budget goes into a sampler's results, at `nfe` passes."""
+    share, passes = options.pop("share"), options.pop("nfe")
+    sampler = {key: options.pop(key) for key in ("method", "grid") if key in options}
     batches = max(1, round(share * budget / (contest.batch * passes)))
     cost = regression_cost(contest.batch, batches, passes)
     steps, teacher = cost.steps(budget), contest.teacher(kind)
     student, sources = one_step_student(contest, kind, options, seed), contest.sources(seed + 1)
 
     def run() -> Iterator:
-        data = dataset(teacher, teacher.bridge, sources, batches, nfe=passes, method=method, seed=seed,
-                       device=contest.device)  # fmt: skip
+        data = dataset(teacher, teacher.bridge, sources, batches, nfe=passes, seed=seed, device=contest.device,
+                       **sampler)  # fmt: skip
         yield from regression(student, data, steps=steps, cosine=steps, progress=False, **options)
 
     restore = {student.times: lambda xT, generator: student(xT, generator=generator)}
