@@ -103,7 +103,7 @@ def _ablating(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("task", nargs="?", help="plane (the default), sr4x-pool or sketch-to-image")
     sub.add_argument("--all", action="store_true", help="every one; of image tasks the three that matter most")
     sub.add_argument("--seeds", type=seed, nargs="+", help="other than 0, 1, 2")
-    _contest(sub, "half of the task's")
+    _contest(sub, "the task's, halved in the plane")
 
 
 def _restoring(sub: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
 """What of IBMD matters: one thing changed at a time, everything else as in the comparison, from several seeds.
 
-Each variant gets the same budget of network passes, half of that of a training in the comparison, so that more inner
-steps mean fewer steps of the student. Every training is kept as those of the comparison are (`trials.py`), and one that
-several ablations share is made once.
+Each variant gets the same budget of network passes, in the plane half that of a training in the comparison, so that
+more inner steps mean fewer steps of the student. Every training is kept as those of the comparison are (`trials.py`),
+and one that several ablations share is made once.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def ablate(
 ) -> dict:
     """Train and measure every variant from every seed, where it is not there yet; the entry, noted in the results.
 
-    `name`: one of ABLATIONS. `budget`: passes of one training, half the contest's if None. `seeds`: SEEDS if None.
+    `name`: one of ABLATIONS. `budget`: passes of one training, the contest's share if None. `seeds`: SEEDS if None.
     """
     variants = ABLATIONS[check.choice(name, "ablation", ABLATIONS)]
-    budget, seeds = budget or contest.budget // 2, list(SEEDS if seeds is None else seeds)
+    budget, seeds = budget or int(contest.ablated * contest.budget), list(SEEDS if seeds is None else seeds)
     entry = {"data": contest.words, "budget": budget, "seeds": seeds, "machine": machine(contest.device)}
     entry["variants"] = {label: {"changes": changes, "runs": []} for label, changes in variants.items()}
     for seed in seeds:

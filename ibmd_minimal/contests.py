@@ -126,9 +126,10 @@ class PictureExam:
 class Contest:
     """A task with what the methods need.
 
-    `budget`: network passes of one training. `batch`: of every training. `ibmd`: options of `inverse.distillation`
-    but the steps; `regression` and `consistency`: options of these, and what else they take (see `comparison.py`).
-    `head_start`: of the students of each teacher. `nfes`: at which samplers are measured. `seeds`: of the best rate.
+    `budget`: network passes of one training. `ablated`: the share of it for one in an ablation. `batch`: of every
+    training. `ibmd`: options of `inverse.distillation` but the steps; `regression` and `consistency`: options of these,
+    and what else they take (see `trials.py`). `head_start`: of the students of each teacher. `nfes`: at which samplers
+    are measured. `seeds`: of the best rate.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Contest:
     head_start: dict[str, tuple[float, ...] | None]
     nfes: tuple[int, ...] = (1, 2, 3, 5, 10, 20)
     seeds: tuple[int, ...] = (0, 1, 2)
+    ablated: float = 1.0
     runs: Path = Path("runs")
     device: str = "cpu"
     _kept: dict = field(default_factory=dict, repr=False)
@@ -273,11 +275,11 @@ def _plane() -> Plane:
     others = {"betas": (0.9, 0.99), "ema": 0.99}
     regression = others | {"lr": 2e-3, "share": 0.5, "nfe": 20, "method": "ode-heun"}
     consistency = others | {"lr": 1e-3, "n": 20, "starts": (0.99, 0.97, 0.9)}
-    return Plane("plane", 10_900_000, 512, ibmd, regression, consistency,
-                 {"own": HEAD_START, "conditional": (0.9, 0.3)}, nfes=(1, 2, 3, 5, 10, 20, 50))  # fmt: skip
+    start, nfes = {"own": HEAD_START, "conditional": (0.9, 0.3)}, (1, 2, 3, 5, 10, 20, 50)
+    return Plane("plane", 10_900_000, 512, ibmd, regression, consistency, start, nfes, ablated=0.5)
 
 
-def _pictures(name: str) -> Pictures:
+def _pictures(name: str, budget: int) -> Pictures:
     task, plan = recipe(name), recipe(name).small
     common = {"betas": task.fake_betas, "ema": task.student_ema, "clip": 1.0, "warmup": 20}
     ibmd = common | {"betas": task.betas, "fake_betas": task.fake_betas, "weight": task.weight}
@@ -287,13 +289,13 @@ def _pictures(name: str) -> Pictures:
     regression = common | {"lr": 3e-4, "share": 0.5, "nfe": 10, "method": "dbim", "grid": grid}
     consistency = common | {"lr": 1e-4, "n": 20, "starts": (0.95, 0.8, 0.5)}
     start = {"own": task.head_start, "conditional": task.head_start}
-    return Pictures(name, 60_000, plan.student_batch, ibmd, regression, consistency, start, seeds=(0,))
+    return Pictures(name, budget, plan.student_batch, ibmd, regression, consistency, start, seeds=(0,))
 
 
 CONTESTS: dict[str, Callable[[], Contest]] = {
     "plane": _plane,
-    "sr4x-pool": lambda: _pictures("sr4x-pool"),
-    "sketch-to-image": lambda: _pictures("sketch-to-image"),
+    "sr4x-pool": lambda: _pictures("sr4x-pool", 30_000),
+    "sketch-to-image": lambda: _pictures("sketch-to-image", 60_000),
 }
 
 

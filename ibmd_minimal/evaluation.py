@@ -22,6 +22,7 @@ from .compute import clock
 from .data.corruptions import corrupt
 from .data.couplings import Photographs, Renderings
 from .data.masks import hide, hole_of
+from .distances import bootstrap
 from .features import hole_features, pair_features, photo_features
 from .metrics import Ruler, consistency, psnr, ratio, ssim
 from .networks import Denoiser
@@ -131,7 +132,8 @@ class Exam:
 
     def row(self, who: str, nfe: int, y: Tensor, seconds: float | None = None, **sampler: str) -> Row:
         """Everything measured of the outputs `y`, one for each `xT`."""
-        distances = (*self.ruler.measure(self._seen(y), "frechet"), *self.ruler.measure(self._seen(y), "kernel"))
+        seen, others = self.ruler.features(self._seen(y)), self.ruler.reference
+        distances = (*bootstrap("frechet", seen, others), *bootstrap("kernel", seen, others))
         distances += self.pair_ruler.measure((y, self.xT), "frechet")
         each = *mean(psnr(y, self.x0)), *mean(ssim(y, self.x0))
         back = mean(consistency(y, self.xT, self.again)) if self.corruption else (None, None)

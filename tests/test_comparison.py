@@ -66,6 +66,7 @@ def arena(folder, **options) -> Tiny:
     ibmd = plane.ibmd | {"fake_warmup": 2}
     given = {
         "budget": BUDGET,
+        "ablated": 0.5,
         "batch": BATCH,
         "ibmd": ibmd,
         "regression": regression,
@@ -559,7 +560,7 @@ def test_a_second_teacher_that_is_missing_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("name", ["tiny-sr", "tiny-sketch"])
 def test_pictures_take_the_same_methods(name, tmp_path):
     with tiny.made_up():
-        task = contests._pictures(name)
+        task = contests._pictures(name, 130)
         changed = {"ibmd": {"fake_warmup": 1}, "regression": {"nfe": 3}, "consistency": {"n": 3, "starts": (0.9,)}}
         options = {training: getattr(task, training) | change for training, change in changed.items()}
         own = replace(task, runs=tmp_path, budget=130, batch=2, **options)
