@@ -42,7 +42,7 @@ def sampler_row(contest: Contest, name: str, nfe: int) -> dict:
     at = sampler_of(contest, name)
 
     def make() -> dict:
-        grid = sampler_grid(contest, at, min(nfe, CHOSEN))
+        grid = sampler_grid(contest, name, min(nfe, CHOSEN))
         return {"method": name, "nfe": nfe, "grid": grid, "teacher": kind} | contest.exam().measure(at(nfe, grid))
 
     settings = {"contest": contest.name, "sampler": name, "nfe": nfe, "teacher": teacher_digest(contest, kind)}
@@ -61,12 +61,16 @@ def sampler_of(contest: Contest, name: str) -> Callable[[int, str], Restorer]:
     return at
 
 
-def sampler_grid(contest: Contest, at, nfe: int) -> str:
-    """The grid with the smallest distance on the exam "choice"; at one pass there is nothing to choose."""
+def sampler_grid(contest: Contest, name: str, nfe: int) -> str:
+    """The grid with the smallest distance on the exam "choice", measured once; at one pass there is none to choose."""
     if nfe == 1:
         return GRIDS[0]
-    distances = {grid: contest.exam("choice").measure(at(nfe, grid), quick=True)["distance"] for grid in GRIDS}
-    return min(GRIDS, key=distances.get)
+
+    def best() -> str:
+        at, exam = sampler_of(contest, name), contest.exam("choice")
+        return min(GRIDS, key=lambda grid: exam.measure(at(nfe, grid), quick=True)["distance"])
+
+    return contest.once(f"grid-{name}-{nfe}-{teacher_digest(contest, SAMPLERS[name][0])}", best)
 
 
 def samplers_of(contest: Contest) -> dict[str, str]:

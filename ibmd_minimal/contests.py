@@ -96,12 +96,12 @@ class PictureExam:
     batch: int = 250
 
     def measure(self, restore: Restorer, quick: bool = False) -> dict[str, float]:
-        """Distance and error, those of pairs, PSNR, SSIM, the spread, seconds per 1,000; `quick`: the distance alone,
-        of the first 500."""
+        """Distance and error, those of pairs, PSNR, SSIM, the spread, seconds per 1,000; `quick`: distance and
+        error alone, of the first 500: fewer pictures are farther, by chance."""
         part = self.exam.first(QUICK) if quick else self.exam
         found, seconds = part.restored(restore, self.batch)
         if quick:
-            return {"distance": part.distance(found)}
+            return dict(zip(("distance", "distance_error"), part.distance(found)))
         return self._row(found, seconds) | {"spread": spread(restore, self.exam.xT[: self.batch // 2], 4)}
 
     def clock(self, restore: Restorer) -> float:
@@ -153,13 +153,14 @@ class Contest:
 
     def teacher(self, kind: str = "own") -> Denoiser:
         """One of the two teachers, frozen, on the device."""
-        return self._once(check.choice(kind, "teacher", TEACHERS), lambda: self._teacher(kind).to(self.device))
+        return self.once(check.choice(kind, "teacher", TEACHERS), lambda: self._teacher(kind).to(self.device))
 
     def exam(self, split: str = "test") -> PlaneExam | PictureExam:
         """The exam on which rates are chosen, or the one that counts."""
-        return self._once(check.choice(split, "split", SPLITS), lambda: self._exam(split))
+        return self.once(check.choice(split, "split", SPLITS), lambda: self._exam(split))
 
-    def _once(self, key: str, make: Callable):
+    def once(self, key: str, make: Callable):
+        """What `make` returns, made when first asked for under this key."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
@@ -257,7 +258,7 @@ class Pictures(Contest):
         return load_model(own if own.exists() else name, role="teacher")
 
     def _coupling(self, split: str) -> Photographs | Renderings:
-        return self._once(f"coupling-{split}", lambda: self.task.coupling(split, Path(self.runs) / "solids"))
+        return self.once(f"coupling-{split}", lambda: self.task.coupling(split, Path(self.runs) / "solids"))
 
     def _exam(self, split: str) -> PictureExam:
         coupling = self._coupling("test" if split == "test" else "train")

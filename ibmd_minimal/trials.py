@@ -237,7 +237,8 @@ def written(stem: Path, model: nn.Module, card: dict) -> dict:
 
 
 def trained(contest: Contest, fit: Fit, seed: int) -> dict:
-    """Run a training; what it took, what its average model was worth along the way, and at the end.
+    """Run a training; what it took, what its average model was worth along the way and at the end, by a quick look,
+    and then by all of the exam.
 
     One that diverges (a loss that is no number, or outputs FAR away at a mark) ends there and says so. `steps`: made;
     `formula`: what the `planned` ones take. `choice` is None where nothing could be measured.
@@ -253,7 +254,10 @@ def trained(contest: Contest, fit: Fit, seed: int) -> dict:
             end = {"diverged": f"step {step}: {problem}"}
         learner.finish().eval()
     spent = {"steps": step, "planned": fit.steps, "passes": meter.passes, "formula": fit.cost.total(fit.steps)}
-    return spent | {"train_seconds": meter.seconds, "along": along} | outcome(contest, fit, seed) | end
+    found = outcome(contest, fit, seed)
+    if found["rows"]:
+        along.append({"passes": meter.passes, "seconds": meter.seconds} | glimpse(contest, fit, seed))
+    return spent | {"train_seconds": meter.seconds, "along": along} | found | end
 
 
 def outcome(contest: Contest, fit: Fit, seed: int) -> dict:
@@ -266,7 +270,7 @@ def outcome(contest: Contest, fit: Fit, seed: int) -> dict:
 
 
 def glimpse(contest: Contest, fit: Fit, seed: int) -> dict:
-    """The distance of a model in the middle of its training, at the fewest of its passes."""
+    """The distance of a model along its training, at the fewest of its passes; as quick at the end as before it."""
     ways = fit.restorers[min(fit.restorers)]
     return contest.exam("test").measure(on(contest, next(iter(ways.values())), seed), quick=True)
 

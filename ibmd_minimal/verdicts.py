@@ -81,9 +81,8 @@ def _difference(one: Measured, other: Measured) -> tuple[float, float]:
 
 def stages(runs: Sequence[dict]) -> list[tuple[float, float, float]]:
     """`(passes, distance, error)` along trainings of the same plan: means over seeds, as :meth:`Measured.distance`."""
-    runs = [run for run in runs if run["rows"]]
-    every = [*zip(*(run["along"] for run in runs)), tuple(run["rows"][0] | {"passes": run["passes"]} for run in runs)]
-    rows = [tuple({"distance_error": 0.0} | row for row in stage) for stage in every if stage]
+    found = zip(*(run["along"] for run in runs if run["rows"]))
+    rows = [tuple({"distance_error": 0.0} | row for row in stage) for stage in found]
     return [(stage[0]["passes"], *Measured(stage, "", False, True).distance()) for stage in rows]
 
 
