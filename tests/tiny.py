@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ibmd_minimal import recipes, training
+from ibmd_minimal import evaluation, recipes, training
 from ibmd_minimal.__main__ import main
 from ibmd_minimal.data import corruptions, images
 from ibmd_minimal.metrics import Ruler, bootstrap
@@ -54,7 +54,9 @@ def made_up() -> Iterator[pytest.MonkeyPatch]:
             patched.setattr(module, "training_photographs", lambda *args, given=given, **options: given)
         patched.setattr(recipes, "RENDERED", {"train": 12, "test": 12})
         patched.setattr(training, "bfloat16_is_faster", lambda *_: False)  # asking costs more than a tiny run
-        patched.setattr(Ruler, "measure", lambda self, x, kind: bootstrap(kind, self.features(x), self.reference, 2))
+        few = partial(bootstrap, resamples=2)
+        patched.setattr(evaluation, "bootstrap", few)
+        patched.setattr(Ruler, "measure", lambda self, x, *kind: few("frechet", self.features(x), self.reference))
         yield patched
 
 
