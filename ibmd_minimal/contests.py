@@ -101,7 +101,7 @@ class PictureExam:
         part = self.exam.first(QUICK) if quick else self.exam
         found, seconds = part.restored(restore, self.batch)
         if quick:
-            return dict(zip(("distance", "distance_error"), part.distance(found)))
+            return dict(zip(("distance", "distance_error"), part.distance_with_error(found)))
         return self._row(found, seconds) | {"spread": spread(restore, self.exam.xT[: self.batch // 2], 4)}
 
     def clock(self, restore: Restorer) -> float:

@@ -122,8 +122,12 @@ class Exam:
         """What the ruler is given of the outputs `y`: where there are holes, these are read off `xT`."""
         return (y, self.xT) if _makes_holes(self.corruption) else y
 
-    def distance(self, y: Tensor) -> tuple[float, float]:
-        """The Fréchet distance of the outputs `y`, one for each `xT`, by the first ruler, and its bootstrap error."""
+    def distance(self, y: Tensor) -> float:
+        """The Fréchet distance of the outputs `y`, one for each `xT`, by the first ruler."""
+        return self.ruler.frechet(self._seen(y))
+
+    def distance_with_error(self, y: Tensor) -> tuple[float, float]:
+        """The same and its bootstrap standard error."""
         return self.ruler.measure(self._seen(y))
 
     def again(self, x0: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ def best_grid(exam: Exam, teacher: Denoiser, bridge: Bridge, nfe: int, method: s
         return grids[0]
 
     def distance(grid: str) -> float:
-        return part.distance(part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))[0])[0]
+        return part.distance(part.restored(teacher_at(teacher, bridge, nfe, seed, method, grid))[0])
 
     return min(grids, key=distance)
 

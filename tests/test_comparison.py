@@ -367,9 +367,7 @@ def test_a_comparison_goes_on_where_it_stopped(compared, tmp_path, monkeypatch):
 
 def test_seconds_are_measured_in_one_go_at_the_end(compared):
     entry, plane = compared
-    rows = entry["samplers"] + [
-        row for one in entry["methods"].values() for row in (one["runs"][0]["rows"] if one["runs"] else [])
-    ]
+    rows = entry["samplers"] + [row for one in entry["methods"].values() for row in one["runs"][0]["rows"]]
     assert [row["seconds"] for row in rows] == list(range(1, len(rows) + 1))
     for one in entry["methods"].values():
         assert len({tuple(row["seconds"] for row in run["rows"]) for run in one["runs"]}) == 1

@@ -56,7 +56,7 @@ def made_up() -> Iterator[pytest.MonkeyPatch]:
         patched.setattr(training, "bfloat16_is_faster", lambda *_: False)  # asking costs more than a tiny run
         few = partial(bootstrap, resamples=2)
         patched.setattr(evaluation, "bootstrap", few)
-        patched.setattr(Ruler, "measure", lambda self, x, *kind: few("frechet", self.features(x), self.reference))
+        patched.setattr(Ruler, "measure", lambda self, x, kind="frechet": few(kind, self.features(x), self.reference))
         yield patched
 
 
