@@ -83,6 +83,7 @@ def _evaluating(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--student", help="a checkpoint other than the shipped one")
     sub.add_argument("--note", action="store_true", help="write what was measured to assets/results.json")
     sub.add_argument("--again", action="store_true", help="keep the teacher's rows noted before; add the NFE they lack")
+    sub.add_argument("--whole", type=int, nargs="+", default=[1, 20], help="its passes on whole photographs")
 
 
 def _contest(sub: argparse.ArgumentParser, budget: str) -> None:
@@ -185,7 +186,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     task, device = recipe(args.recipe), device_of(args.device)
     for name in task.teachers or (task.name,):
-        measure(task, name, args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note, args.again)
+        given = (args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note, args.again, args.whole)
+        measure(task, name, *given)
 
 
 def compare(args: argparse.Namespace) -> None:

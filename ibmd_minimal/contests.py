@@ -26,7 +26,7 @@ from .evaluation import Exam, Restorer, timed
 from .networks import MLP, Denoiser
 from .plane import HEAD_START, POINTS, STUDENT, inside, plane_pairs, plane_sources
 from .plane import train_plane_teacher as plane_teacher
-from .recipes import Recipe, recipe
+from .recipes import WARM_LR, Recipe, recipe
 from .runs import run_folder
 from .training import Batches
 
@@ -233,7 +233,7 @@ def conditional_recipe(task: Recipe) -> Recipe:
     """The task with a conditional teacher: itself, if its teacher is one; else one that begins from the task's own."""
     if task.conditional:
         return task
-    small = replace(task.small, teacher_steps=1600, teacher_lr=4e-4, start=task.name)
+    small = replace(task.small, teacher_steps=1600, teacher_lr=WARM_LR, start=task.name)
     return replace(task, name=f"{task.name}-conditional", conditional=True, small=small)
 
 

@@ -33,7 +33,6 @@ from .runs import peak_memory, student_role
 from .students import Student
 
 WHOLE = 50
-WHOLE_NFE = (1, 20)
 TIMED = 5_000  # passes
 COSTS = ("steps", "hours", "passes", "memory_mb", "machine", "sha256")
 
@@ -51,11 +50,17 @@ def costs(name: str) -> dict:
 
 
 def whole(
-    task: Recipe, photographs: Sequence[Tensor], teacher: Denoiser, students: Sequence[Student], seed: int, label
+    task: Recipe,
+    photographs: Sequence[Tensor],
+    teacher: Denoiser,
+    students: Sequence[Student],
+    seed: int,
+    label,
+    nfes: Sequence[int],
 ) -> Iterator[dict]:
-    """Yield rows as JSON of whole photographs, restored by the students and by the teacher at two NFE."""
+    """Yield rows as JSON of whole photographs, restored by the students and by the teacher at the NFE of `nfes`."""
     sources = [(to_float(photo)[None], source_of(photo, task, clean=True)[0]) for photo in photographs]
-    models = [("student", one.nfe, one) for one in students] + [("teacher", nfe, teacher) for nfe in WHOLE_NFE]
+    models = [("student", one.nfe, one) for one in students] + [("teacher", nfe, teacher) for nfe in nfes]
     for who, nfe, model in models:
         restore = restorer(task, model, nfe, seed, label=label if who == "student" else None)
         start = clock()
@@ -92,12 +97,14 @@ def measure(
     device: str = "cpu",
     keep: bool = False,
     again: bool = False,
+    whole_nfes: Sequence[int] = (1, 20),
 ) -> dict:
     """Measure the teacher called `name` and the task's students, print the table, keep it in the results if asked.
 
     `teacher`, `student`: checkpoints other than the shipped ones. `name` differs from the task's where it has several
     teachers; the student is told which then. `again`: the teacher's rows that the results have are kept, only timed
     anew, and those of `nfes` that they lack are added; ValueError where they are of other weights, pictures or seed.
+    `whole_nfes`: the teacher's passes on whole photographs.
     """
     if teacher and task.teachers:
         raise ValueError(f"teacher {teacher} for {task.name}, which has {len(task.teachers)}; wanted none named")
@@ -121,7 +128,7 @@ def measure(
         "agreement": {nfe: asdict(one) for nfe, one in seen.items()},
     }
     if isinstance(coupling, Photographs) and not recipe(name).pasted:
-        entry["whole"] = list(whole(recipe(name), coupling.images[:WHOLE], guide, students, seed, label))
+        entry["whole"] = list(whole(recipe(name), coupling.images[:WHOLE], guide, students, seed, label, whole_nfes))
     entry["training"] = {one: costs(one) for one in names}
     if keep:
         note(f"{task.name}/{name}" if task.teachers else name, entry)

@@ -1,7 +1,7 @@
 """Image tasks as recipes: what is corrupted how, which bridge, which network, how long.
 
 A task costs one :class:`Recipe` here and, where its corruption is new, one function in `data/corruptions.py`. Each has
-a `small` budget (two CPU cores, under an hour for teacher and student) and a `full` one (a GPU). Everything random is a
+a `small` budget (two CPU cores, about an hour for teacher and student) and a `full` one (a GPU). Everything random is a
 function of `(seed, step)`. How they are trained: `runs.py`.
 """
 
@@ -51,6 +51,7 @@ class Budget:
 
 FULL = Budget(60_000, 256, 4e-4, 10_000, 256, 5, 500, 3e-5, 2e-4, (128, 256, 256), 2)
 VP = {"family": "vp", "beta_d": 2.0, "beta_min": 0.1}  # DDBM's
+WARM_LR = 4e-4  # of a small teacher that begins from another's weights
 
 
 @dataclass(frozen=True)
@@ -143,21 +144,21 @@ class Recipe:
 
 def _warm(start: str, steps: int = 1200, **options) -> Budget:
     """A small budget whose teacher begins from another recipe's, a good part of the way there."""
-    return Budget(teacher_steps=steps, teacher_lr=4e-4, start=start, **options)
+    return Budget(teacher_steps=steps, teacher_lr=WARM_LR, start=start, **options)
 
 
 def _longer(flat: int) -> dict:
-    """A student's updates: `flat` at the full rates, 500 more while these fall."""
-    return {"student_steps": flat + 500, "student_cool": 500}
+    """A student's updates: `flat` at twice the usual rate, 500 more while the rates fall."""
+    return {"student_steps": flat + 500, "student_lr": 6e-5, "student_cool": 500}
 
 
-# A translation's student has farther to go from its teacher's single step, grey, than a restoration's; what its source
-# leaves open is decided near T.
-_FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
+# What a translation's source leaves open is decided near T.
+_FARTHER = {"student_drawn": "near_T"} | _longer(500)
 
 
 def _restoration(name: str, **options) -> Recipe:
     """An unconditional I2SB bridge from corrupted photographs, as in the paper."""
+    options = {"small": Budget(**_longer(1000))} | options
     return Recipe(name, name, **{"sigma0": 0.5063, "head_start": (0.85, 0.155)} | options)
 
 
@@ -198,9 +199,9 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2426,
             head_start=(0.8, 0.25),
             multiple=16,
-            small=_warm("jpeg-10", **_longer(500)),
+            small=_warm("jpeg-10", **_longer(1000)),
         ),
-        _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
+        _inpainting("inpaint-center", small=Budget(teacher_steps=3000, **_longer(500))),
         _translation(
             "normals-to-image",
             "normals",
@@ -208,14 +209,14 @@ RECIPES: dict[str, Recipe] = {
             covariance=-0.004,
             small=_warm("sketch-to-image", 2400, teacher_drawn="near_T", **_FARTHER),
         ),
-        _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
+        _inpainting("inpaint-freeform", small=_warm("inpaint-center", **_longer(500))),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(
             "multi",
             sigma0=0.5063,
             teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
             head_start=(0.8, 0.2),
-            small=Budget(**_longer(500)),
+            small=Budget(**_longer(1000)),
         ),
     )
 }
