@@ -158,7 +158,6 @@ _FARTHER = {"student_drawn": "near_T"} | _longer(500)
 
 def _restoration(name: str, **options) -> Recipe:
     """An unconditional I2SB bridge from corrupted photographs, as in the paper."""
-    options = {"small": Budget(**_longer(1000))} | options
     return Recipe(name, name, **{"sigma0": 0.5063, "head_start": (0.85, 0.155)} | options)
 
 
@@ -183,7 +182,14 @@ RECIPES: dict[str, Recipe] = {
     for one in (
         # Pooling is a projection, so Cov(x0, xT) = sigmaT².
         _restoration("sr4x-pool", sigma0=0.5065, sigmaT=0.4816, covariance=0.2319, multiple=4, enlarge=4),
-        _restoration("sr4x-bicubic", sigmaT=0.4824, covariance=0.2320, multiple=4, enlarge=4),
+        _restoration(
+            "sr4x-bicubic",
+            sigmaT=0.4824,
+            covariance=0.2320,
+            multiple=4,
+            enlarge=4,
+            small=Budget(**_longer(1000)),
+        ),
         _translation("sketch-to-image", "lines", sigmaT=0.968, covariance=0.074),
         _restoration(
             "jpeg-10",
