@@ -147,9 +147,9 @@ def _warm(start: str, steps: int = 1200, **options) -> Budget:
     return Budget(teacher_steps=steps, teacher_lr=WARM_LR, start=start, **options)
 
 
-def _longer(flat: int) -> dict:
-    """A student's updates: `flat` at twice the usual rate, 500 more while the rates fall."""
-    return {"student_steps": flat + 500, "student_lr": 6e-5, "student_cool": 500}
+def _longer(flat: int, lr: float = 6e-5) -> dict:
+    """A student's updates: `flat` at the rate `lr`, 500 more while the rates fall."""
+    return {"student_steps": flat + 500, "student_lr": lr, "student_cool": 500}
 
 
 # What a translation's source leaves open is decided near T.
@@ -197,7 +197,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2474,
             head_start=(0.8, 0.24),
             multiple=16,
-            small=_warm("sr4x-pool", **_longer(1000)),
+            small=_warm("sr4x-pool", **_longer(1000, 3e-5)),
         ),
         _restoration(
             "jpeg-5",
@@ -205,9 +205,9 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2426,
             head_start=(0.8, 0.25),
             multiple=16,
-            small=_warm("jpeg-10", **_longer(1000)),
+            small=_warm("jpeg-10", **_longer(500, 3e-5)),
         ),
-        _inpainting("inpaint-center", small=Budget(teacher_steps=3000, **_longer(500))),
+        _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
         _translation(
             "normals-to-image",
             "normals",
@@ -215,14 +215,14 @@ RECIPES: dict[str, Recipe] = {
             covariance=-0.004,
             small=_warm("sketch-to-image", 2400, teacher_drawn="near_T", **_FARTHER),
         ),
-        _inpainting("inpaint-freeform", small=_warm("inpaint-center", **_longer(500))),
+        _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(
             "multi",
             sigma0=0.5063,
             teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
             head_start=(0.8, 0.2),
-            small=Budget(**_longer(1000)),
+            small=Budget(**_longer(500, 3e-5)),
         ),
     )
 }
