@@ -186,8 +186,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     task, device = recipe(args.recipe), device_of(args.device)
     for name in task.teachers or (task.name,):
-        given = (args.n, args.nfe, args.teacher, args.student, args.seed, device, args.note, args.again, args.whole)
-        measure(task, name, *given)
+        given = {"seed": args.seed, "device": device, "keep": args.note, "again": args.again, "whole_nfes": args.whole}
+        measure(task, name, args.n, args.nfe, args.teacher, args.student, **given)
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -147,13 +147,14 @@ def _warm(start: str, steps: int = 1200, **options) -> Budget:
     return Budget(teacher_steps=steps, teacher_lr=WARM_LR, start=start, **options)
 
 
-def _longer(flat: int, lr: float = 6e-5) -> dict:
-    """A student's updates: `flat` at the rate `lr`, 500 more while the rates fall."""
-    return {"student_steps": flat + 500, "student_lr": lr, "student_cool": 500}
+def _longer(flat: int) -> dict:
+    """A student's updates: `flat` at the full rates, 500 more while these fall."""
+    return {"student_steps": flat + 500, "student_cool": 500}
 
 
-# What a translation's source leaves open is decided near T.
-_FARTHER = {"student_drawn": "near_T"} | _longer(500)
+# A translation's student has farther to go from its teacher's single step, grey, than a restoration's; what its source
+# leaves open is decided near T.
+_FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
 
 
 def _restoration(name: str, **options) -> Recipe:
@@ -188,7 +189,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2320,
             multiple=4,
             enlarge=4,
-            small=Budget(**_longer(1000)),
+            small=Budget(student_lr=6e-5, **_longer(1000)),
         ),
         _translation("sketch-to-image", "lines", sigmaT=0.968, covariance=0.074),
         _restoration(
@@ -197,7 +198,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2474,
             head_start=(0.8, 0.24),
             multiple=16,
-            small=_warm("sr4x-pool", **_longer(1000, 3e-5)),
+            small=_warm("sr4x-pool", **_longer(1000)),
         ),
         _restoration(
             "jpeg-5",
@@ -205,7 +206,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2426,
             head_start=(0.8, 0.25),
             multiple=16,
-            small=_warm("jpeg-10", **_longer(500, 3e-5)),
+            small=_warm("jpeg-10", **_longer(500)),
         ),
         _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
         _translation(
@@ -222,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
             sigma0=0.5063,
             teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
             head_start=(0.8, 0.2),
-            small=Budget(**_longer(500, 3e-5)),
+            small=Budget(**_longer(500)),
         ),
     )
 }

@@ -92,7 +92,7 @@ def trainings(found: dict[str, dict]) -> str:
 
 
 def summary(found: dict[str, dict]) -> str:
-    """One line a task: floor, the teacher's best distance in 100 passes or fewer, the students', the speed-up."""
+    """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', the speed-up."""
     lines = [
         f"| task | floor | corrupted | teacher, best to {MOST} (NFE) | student (NFE) | diversity "
         "| seconds, teacher/student |"
