@@ -62,7 +62,8 @@ class Recipe:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
     `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
-    (`networks.UNet`). `students`: the NFE of its students. `teachers`: the recipes whose teachers share one student,
+    (`networks.UNet`). `students`: the NFE of its students. `small_several`: the small budget of those of several
+    passes, None if it is the others'. `teachers`: the recipes whose teachers share one student,
     told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
     how much `restore` enlarges files.
     """
@@ -92,11 +93,13 @@ class Recipe:
     multiple: int = 1
     enlarge: int = 1
     small: Budget = Budget()
+    small_several: Budget | None = None
     full: Budget = FULL
 
-    def budget(self, name: str) -> Budget:
-        """The budget called "small" or "full"."""
-        return getattr(self, check.choice(name, "budget", ("small", "full")))
+    def budget(self, name: str, nfe: int = 1) -> Budget:
+        """The budget called "small" or "full", of a teacher or of the student of `nfe` passes."""
+        plan = getattr(self, check.choice(name, "budget", ("small", "full")))
+        return (name == "small" and nfe > 1 and self.small_several) or plan
 
     def make_bridge(self) -> Bridge:
         """The recipe's bridge."""
@@ -206,7 +209,7 @@ RECIPES: dict[str, Recipe] = {
             covariance=0.2426,
             head_start=(0.8, 0.25),
             multiple=16,
-            small=_warm("jpeg-10", **_longer(500)),
+            small=_warm("jpeg-10", **_longer(1000)),
         ),
         _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
         _translation(
@@ -216,14 +219,18 @@ RECIPES: dict[str, Recipe] = {
             covariance=-0.004,
             small=_warm("sketch-to-image", 2400, teacher_drawn="near_T", **_FARTHER),
         ),
-        _inpainting("inpaint-freeform", small=_warm("inpaint-center", student_steps=400)),
+        _inpainting(
+            "inpaint-freeform",
+            small=_warm("inpaint-center", student_steps=400),
+            small_several=_warm("inpaint-center", student_steps=500, student_cool=250),
+        ),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(
             "multi",
             sigma0=0.5063,
             teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
             head_start=(0.8, 0.2),
-            small=Budget(**_longer(500)),
+            small=Budget(student_lr=6e-5, **_longer(1000)),
         ),
     )
 }

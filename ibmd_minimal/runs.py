@@ -33,6 +33,9 @@ class Trained:
     history: list[dict[str, float]]
 
 
+BUDGETS = ("small", "small_several", "full")
+
+
 def scaled(plan: Budget, steps: int | None, role: str) -> Budget:
     """The budget with another number of steps, where one is asked for."""
     return plan if steps is None else replace(plan, **{f"{role}_steps": check.count(steps, "steps")})
@@ -46,6 +49,11 @@ def run_folder(runs: Path | str, task: Recipe, budget: str, role: str, seed: int
 def student_role(nfe: int) -> str:
     """What the student of `nfe` passes is called in names of folders and checkpoints: "student", "student-2", ..."""
     return "student" if nfe == 1 else f"student-{nfe}"
+
+
+def nfe_of(role: str) -> int:
+    """The passes of the student of this role, 1 for a teacher's."""
+    return int(role.partition("-")[2] or 1)
 
 
 def teacher_of(name: str, budget: str = "small", runs: Path | str = "runs", seed: int = 0) -> Denoiser:
@@ -82,7 +90,7 @@ def clocked(folder: Path, settings: dict) -> Iterator[Callable[[], float]]:
 def settings_of(task: Recipe, plan: Budget, role: str, seed: int, data: str) -> dict:
     """What has to be the same for a run of `role` to go on: all that it uses but the number of steps."""
     others = ("teacher_", "start") if role != "teacher" else ("student", "fake_", "gradient", "betas", "head_start")
-    free = ("name", "small", "full", "enlarge", "students", f"{role.partition('-')[0]}_steps")
+    free = ("name", *BUDGETS, "enlarge", "students", f"{role.partition('-')[0]}_steps")
     every = asdict(task) | asdict(plan) | {"seed": seed, "data": data}
     return {key: value for key, value in every.items() if key not in free and not key.startswith(others)}
 
@@ -167,7 +175,7 @@ def distill_student(
     holds a run of other settings or of another teacher, and for an `nfe` that is not one of the recipe's.
     """
     role = student_role(nfe)
-    plan, folder = scaled(task.budget(budget), steps, "student"), run_folder(runs, task, budget, role, seed)
+    plan, folder = scaled(task.budget(budget, nfe), steps, "student"), run_folder(runs, task, budget, role, seed)
     parts = _parts(task, teacher, nfe, device)
     coupling, data = coupling_of(task, runs)
     origin = {
@@ -200,14 +208,15 @@ def passes(plan: Budget, role: str) -> int:
     """Network passes of a training, one for each picture, as `compute.py` counts them. A teacher's step costs 3."""
     if role == "teacher":
         return 3 * plan.teacher_steps * plan.teacher_batch
-    nfe = int(role.partition("-")[2] or 1)
-    return distillation_cost(plan.student_batch, plan.fake_steps, plan.fake_warmup, nfe).total(plan.student_steps)
+    return distillation_cost(plan.student_batch, plan.fake_steps, plan.fake_warmup, nfe_of(role)).total(
+        plan.student_steps
+    )
 
 
 def _card(
     task: Recipe, budget: str, plan: Budget, role: str, data: str, seed: int, history, hours: float, device: str
 ) -> dict:
-    settings = {key: value for key, value in asdict(task).items() if key not in ("name", "small", "full")}
+    settings = {key: value for key, value in asdict(task).items() if key not in ("name", *BUDGETS)}
     return {
         "recipe": task.name,
         "budget": budget,

@@ -13,7 +13,7 @@ from .data.images import load
 from .evaluation import student_of
 from .networks import Denoiser
 from .recipes import Recipe, recipe
-from .runs import passes, run_folder, scaled
+from .runs import nfe_of, passes, run_folder, scaled
 from .students import Student
 
 PROBES = 32
@@ -50,7 +50,7 @@ def ship(task: Recipe, role: str, budget: str = "small", runs: Path | str = "run
 
     `role`: "teacher", "student", "student-2", ... FileNotFoundError where the run has not come to its end.
     """
-    name, plan = f"{task.name}-{role}", task.budget(budget)
+    name, plan = f"{task.name}-{role}", task.budget(budget, nfe_of(role))
     stem = find(run_folder(runs, task, budget, role, seed) / name)
     found = probe(load_model(stem), task)
     suffixes = (".safetensors", ".json")

@@ -310,6 +310,16 @@ def test_notebook_stores_no_error_and_no_warning(notebook):
             assert output.get("name") != "stderr", "".join(cell["source"])
 
 
+DURATION = re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|sec|seconds|min|minutes)\b")
+
+
+def test_notebook_stores_no_durations(notebook):
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            found = DURATION.search("".join(output.get("text", "")))
+            assert not found, f"{found.group()!r} of {''.join(cell['source'])[:200]}"
+
+
 def test_notebook_cells_are_short_and_few(notebook):
     assert len(notebook["cells"]) <= 60
     for cell in code_cells(notebook):

@@ -333,6 +333,15 @@ def test_the_stored_results_are_of_shipped_recipes_and_hold_what_the_tables_want
         assert students == list(found["agreement"]), name
 
 
+@pytest.mark.parametrize("name", sorted(results()))
+def test_a_teacher_s_walk_is_worth_its_passes(name):
+    """Over the floor, a single step is at least twice as far as a hundred passes."""
+    rows = results()[name]["rows"]
+    floor = next(row["frechet"] for row in rows if row["who"] == "floor")
+    over = {nfe: [r["frechet"] - floor for r in rows if (r["who"], r["nfe"]) == ("teacher", nfe)] for nfe in (1, 100)}
+    assert over[1][0] > 2 * min(over[100]) > 0
+
+
 def test_draws_of_an_exam_do_not_depend_on_what_was_drawn_before():
     coupling = Photographs(tiny.photographs(), "inpaint-freeform", 16)
     torch.rand(5)
