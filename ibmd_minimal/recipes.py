@@ -7,7 +7,7 @@ function of `(seed, step)`. How they are trained: `runs.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -62,8 +62,8 @@ class Recipe:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
     `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
-    (`networks.UNet`). `students`: the NFE of its students. `small_several`: the small budget of those of several
-    passes, None if it is the others'. `teachers`: the recipes whose teachers share one student,
+    (`networks.UNet`). `students`: the NFE of its students. `small_several`: in what the small budget of those
+    of several passes differs from `small`. `teachers`: the recipes whose teachers share one student,
     told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
     how much `restore` enlarges files.
     """
@@ -93,13 +93,14 @@ class Recipe:
     multiple: int = 1
     enlarge: int = 1
     small: Budget = Budget()
-    small_several: Budget | None = None
+    small_several: dict = field(default_factory=dict)
     full: Budget = FULL
 
     def budget(self, name: str, nfe: int = 1) -> Budget:
         """The budget called "small" or "full", of a teacher or of the student of `nfe` passes."""
         plan = getattr(self, check.choice(name, "budget", ("small", "full")))
-        return (name == "small" and nfe > 1 and self.small_several) or plan
+        own = self.small_several if name == "small" and nfe > 1 else {}
+        return replace(plan, **own) if own else plan
 
     def make_bridge(self) -> Bridge:
         """The recipe's bridge."""
@@ -222,7 +223,7 @@ RECIPES: dict[str, Recipe] = {
         _inpainting(
             "inpaint-freeform",
             small=_warm("inpaint-center", student_steps=400),
-            small_several=_warm("inpaint-center", student_steps=500, student_cool=250),
+            small_several={"student_steps": 500, "student_cool": 250},
         ),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(

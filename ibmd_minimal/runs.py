@@ -23,6 +23,8 @@ from .recipes import Budget, Coupling, Recipe, recipe
 from .students import Student, student_from
 from .training import world, write_whole
 
+BUDGETS = ("small", "small_several", "full")  # a recipe's fields that say how long it trains, not what
+
 
 @dataclass
 class Trained:
@@ -31,9 +33,6 @@ class Trained:
     model: Denoiser | Student
     card: Path
     history: list[dict[str, float]]
-
-
-BUDGETS = ("small", "small_several", "full")
 
 
 def scaled(plan: Budget, steps: int | None, role: str) -> Budget:
@@ -208,9 +207,8 @@ def passes(plan: Budget, role: str) -> int:
     """Network passes of a training, one for each picture, as `compute.py` counts them. A teacher's step costs 3."""
     if role == "teacher":
         return 3 * plan.teacher_steps * plan.teacher_batch
-    return distillation_cost(plan.student_batch, plan.fake_steps, plan.fake_warmup, nfe_of(role)).total(
-        plan.student_steps
-    )
+    cost = distillation_cost(plan.student_batch, plan.fake_steps, plan.fake_warmup, nfe_of(role))
+    return cost.total(plan.student_steps)
 
 
 def _card(

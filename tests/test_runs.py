@@ -235,7 +235,7 @@ def test_a_student_of_another_teacher_or_other_settings_is_not_gone_on_with(fold
 
 
 def test_a_student_of_several_passes_may_have_a_small_budget_of_its_own():
-    task = replace(tiny.SR, small_several=replace(tiny.SR.small, student_steps=7))
+    task = replace(tiny.SR, small_several={"student_steps": 7})
     assert task.budget("small", 4).student_steps == 7 != task.budget("small").student_steps
     assert task.budget("full", 4) is task.full and tiny.SR.budget("small", 4) is tiny.SR.small
 
