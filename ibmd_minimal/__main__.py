@@ -112,10 +112,17 @@ def _restoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("paths", nargs="+", help="image files or folders")
     sub.add_argument("--out", default="restored", help="folder of the results")
     sub.add_argument("--teacher", action="store_true", help="by the teacher instead of the student")
-    sub.add_argument("--nfe", type=int, help="network passes: the teacher's (100), or which of several students")
+    sub.add_argument(
+        "--nfe", type=int, help="network passes: the teacher's (100), or which of several students (1; inpainting: 4)"
+    )
     sub.add_argument("--clean", action="store_true", help="the files are whole: corrupt them first")
     sub.add_argument("--checkpoint", help="other weights than the shipped ones")
-    sub.add_argument("--mask", help="inpainting: a picture of one size with the files, white where to fill")
+    sub.add_argument(
+        "--mask",
+        help="inpainting: a picture of one size with the files, white where to fill, which inpaint-freeform does best; "
+        "without one, holes of the size trained on are hidden, one every 64 pixels. Deep inside holes wider than the "
+        "16 pixels or so that training had, the fill is flat and grey, and a sentence says so",
+    )
     sub.add_argument("--instead", help="multi: the task that it does here, for example jpeg-10")
 
 
@@ -224,7 +231,7 @@ def restore(args: argparse.Namespace) -> None:
     task, device = recipe(args.recipe), device_of(args.device)
     options = {"teacher": args.teacher, "nfe": args.nfe, "clean": args.clean, "checkpoint": args.checkpoint}
     options |= {"mask": args.mask, "instead": args.instead}
-    done, failed = 0, 0
+    done, failed, noted = 0, 0, set()
     for result in restore_files(task, args.paths, args.out, seed=args.seed, device=device, **options):
         if isinstance(result, str):
             failed += 1
@@ -234,6 +241,9 @@ def restore(args: argparse.Namespace) -> None:
             width, height = result.size
             size = f"{width}x{height}, NFE {result.nfe}, {result.seconds:.2f} s"
             print(f"{result.source} ({result.taken}) -> {result.written}: {size}", flush=True)
+            if result.note and result.note not in noted:  # one mask serves all files
+                noted.add(result.note)
+                print(result.note, file=sys.stderr)
     if failed:
         raise ValueError(f"{failed} of {done + failed} were not restored; wanted images or folders of images")
 

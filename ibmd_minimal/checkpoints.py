@@ -128,7 +128,6 @@ def find(name: str | Path) -> Path:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     wanted = f"teacher or student of {tasks}, as in 'sr4x-pool-student', or the path of one{hint}"
     raise FileNotFoundError(f"checkpoint is {str(name)!r}; wanted {wanted}")
-    raise FileNotFoundError(f"checkpoint {str(name)!r} has no card; wanted {path.name}.json beside its weights")
 
 
 def card_of(name: str | Path) -> dict:

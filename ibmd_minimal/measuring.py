@@ -27,9 +27,10 @@ from .evaluation import (
 from .metrics import consistency, psnr, ssim
 from .networks import Denoiser
 from .recipes import Recipe, recipe
-from .restoring import corrupted, restorer, source_of
+from .restoring import restorer
 from .results import note, results
 from .runs import peak_memory, student_role
+from .sources import corrupted, source_of
 from .students import Student
 
 WHOLE = 50

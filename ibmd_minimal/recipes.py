@@ -168,7 +168,8 @@ def _restoration(name: str, **options) -> Recipe:
 
 def _translation(name: str, source: str, **options) -> Recipe:
     """A conditional VP bridge (DDBM) from what a solid's picture was drawn from."""
-    options = {"small": Budget(teacher_steps=6000, **_FARTHER)} | options
+    full = replace(FULL, teacher_drawn="near_T", student_drawn="near_T", student_cool=2000)
+    options = {"small": Budget(teacher_steps=6000, **_FARTHER), "full": full} | options
     options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2, 4)}
     options |= {"head_start": (0.98, 0.2, 0.96, 0.03)}  # drawings leave colours open: noise that varies slowly
     return Recipe(name, source, VP, True, "solids", **options)
@@ -186,7 +187,15 @@ RECIPES: dict[str, Recipe] = {
     one.name: one
     for one in (
         # Pooling is a projection, so Cov(x0, xT) = sigmaT².
-        _restoration("sr4x-pool", sigma0=0.5065, sigmaT=0.4816, covariance=0.2319, multiple=4, enlarge=4),
+        _restoration(
+            "sr4x-pool",
+            sigma0=0.5065,
+            sigmaT=0.4816,
+            covariance=0.2319,
+            multiple=4,
+            enlarge=4,
+            small=Budget(student_steps=520),
+        ),
         _restoration(
             "sr4x-bicubic",
             sigmaT=0.4824,

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _checks as check
 from .checkpoints import load_model
-from .data.corruptions import corrupt
-from .data.images import image_files, read_image, to_float, write_image
-from .data.masks import hide
+from .data.corruptions import RANDOM
+from .data.images import image_files, read_image, to_uint8, write_image
 from .networks import Denoiser, UNet
 from .recipes import Recipe
 from .recipes import recipe as named
 from .runs import student_role
 from .samplers import sample
+from .sources import by_crops, depth, pad_to, source_of
 from .students import Student
 
-
-def pad_to(x: Tensor, multiple: int) -> Tensor:
-    """Edges repeated to the right and below until both sides are multiples of `multiple`."""
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+NO_MEMORY = "out of memory|can't allocate memory|not enough memory"  # in the words of torch's allocators
 
 
 class Tiled(nn.Module):
@@ -66,61 +62,12 @@ class Tiled(nn.Module):
         out[..., top : top + self.tile, left : left + self.tile] = inner
 
 
-def on_blocks(x: Tensor, size: int) -> bool:
-    """Whether `x` is constant on every block of `size` x `size` pixels, but for the rounding of one grey level."""
-    padded = pad_to(x, size)
-    corners = padded[..., ::size, ::size].repeat_interleave(size, -2).repeat_interleave(size, -1)
-    return float((padded - corners).abs().max()) <= 1.01 / 127.5
-
-
-def corrupted(x: Tensor, recipe: Recipe) -> Tensor:
-    """The recipe's corruption of photographs of any size: padded to what it wants, and cut again."""
-    return corrupt(recipe.corruption, pad_to(x, recipe.multiple))[..., : x.shape[-2], : x.shape[-1]]
-
-
-def source_of(
-    image: Tensor, recipe: Recipe, clean: bool = False, mask: Tensor | None = None, seed: int = 0
-) -> tuple[Tensor, str]:
-    """`xT` `(1, 3, H, W)` for a photograph or drawing uint8 `(3, h, w)`, and how it was taken.
-
-    `clean`: the photograph is whole and is corrupted first. Otherwise it is the corrupted one. A recipe that enlarges
-    takes it for the small photograph and enlarges it by nearest neighbours, unless that has been done already (it is
-    constant on the blocks), in which case it keeps its size. For inpainting it is whole in any case, and what `mask`
-    `(h, w)` has above 0 is hidden, or, without one, what the recipe's own mask hides, drawn from `seed`. ValueError for
-    a mask of another size, or where there is nothing to hide, and for `clean` where xT is no corrupted picture.
-    """
-    x = to_float(image)[None]
-    if recipe.pasted:
-        return _hidden(x, recipe, mask, seed)
-    if mask is not None:
-        raise ValueError(f"a mask was given and {recipe.name} fills no holes; wanted one of the inpaint tasks")
-    if recipe.data == "solids":
-        if clean:
-            got = f"{recipe.name} starts from {recipe.corruption}, which cannot be made of a whole picture here"
-            raise ValueError(f"{got}; wanted them as they are, without clean")
-        return (x.mean(1, keepdim=True).expand_as(x).contiguous() if recipe.corruption == "lines" else x), "as given"
-    if clean:
-        return corrupted(x, recipe), "clean, corrupted here"
-    if recipe.enlarge == 1:
-        return x, "as given"
-    if on_blocks(x, recipe.enlarge):
-        return x, "enlarged before"
-    large = x.repeat_interleave(recipe.enlarge, -2).repeat_interleave(recipe.enlarge, -1)
-    return large, f"small, enlarged by {recipe.enlarge}"
-
-
-def _hidden(x: Tensor, recipe: Recipe, mask: Tensor | None, seed: int) -> tuple[Tensor, str]:
-    if mask is None:
-        return corrupt(recipe.corruption, x, torch.Generator().manual_seed(seed)), f"hidden by {recipe.corruption}"
-    if mask.shape != x.shape[-2:] or not bool((mask > 0).any()):
-        got = f"the mask is {tuple(mask.shape)}, {int((mask > 0).sum())} pixels of it marked"
-        raise ValueError(f"{got}; wanted the picture's size, {tuple(x.shape[-2:])}, and some pixels to fill")
-    return hide(x, (mask > 0).float()[None, None]), "hidden by the mask"
-
-
 @dataclass(frozen=True)
 class Restored:
-    """One restored file: where it came from, where it went, how the source was taken, pixels, passes, seconds."""
+    """One restored file: where it came from, where it went, how the source was taken, pixels, passes, seconds.
+
+    `note`: a sentence where the result is doubtful, "" where it is not.
+    """
 
     source: Path
     written: Path
@@ -128,6 +75,7 @@ class Restored:
     size: tuple[int, int]
     nfe: int
     seconds: float
+    note: str = ""
 
 
 def restorer(
@@ -157,6 +105,16 @@ def restorer(
     return restore
 
 
+def in_grey(x0: Tensor, xT: Tensor) -> Tensor:
+    """`x0` `(1, 3, H, W)` without colour where `xT` has none: the mean of its channels, in each.
+
+    The networks learned from photographs in colour, and their noise has three channels: of a grey picture they make
+    one with specks of colour, about which the picture says nothing. Of all grey images the mean is the nearest.
+    """
+    grey = float((xT - xT[:, :1]).abs().max()) < 1 / 255  # within half a level of 8 bits: JPEG of grey rounds
+    return x0.mean(1, keepdim=True).expand_as(x0).contiguous() if grey else x0
+
+
 def restore_files(
     recipe: Recipe,
     paths: str | Path | Iterable[str | Path],
@@ -174,15 +132,19 @@ def restore_files(
     """Restore image files, or those in folders, into `out` as PNG; yields one :class:`Restored` for each, or a sentence
     for what is no image or not there, which stops nothing.
 
-    `teacher`: by the teacher at `nfe` passes (100 if None) instead of the student, of which `nfe` chooses one.
+    `teacher`: by the teacher at `nfe` passes (100 if None) instead of the student, of which `nfe` chooses one; if None
+    that of one pass, for inpainting of four.
     `checkpoint`: other weights than the shipped. `mask`: a picture, white where inpainting shall fill. `instead`: for a
     student of several teachers, the task it does. ValueError, FileNotFoundError for these; OSError where `out` cannot
-    be written. No source is overwritten.
+    be written. No source is overwritten. What is grey stays grey, but for drawings and maps of normals
+    (:func:`in_grey`); a picture that the memory does not hold is one of the sentences.
     """
     label = _label(recipe, instead)
     model = _model(recipe, teacher, nfe, device, checkpoint, instead)
     hole = None if mask is None else _mask(mask)
     recipe = named(instead) if instead else recipe
+    note = "" if hole is None else _doubt(hole, mask, recipe)
+    crops = recipe.pasted and hole is None and recipe.corruption not in RANDOM
     restore = restorer(recipe, model, passes := _passes(model, nfe), seed, label=label)
     files, problems = _found(paths)
     yield from problems
@@ -190,26 +152,53 @@ def restore_files(
     for path in files:
         try:
             xT, taken = _source(path, recipe, clean, hole, seed)
+            start = time.perf_counter()
+            x0 = (by_crops(restore, xT.to(device), recipe) if crops else restore(xT.to(device))).cpu()
+            seconds = time.perf_counter() - start
+            image = to_uint8(x0 if recipe.data == "solids" else in_grey(x0, xT))[0]
         except (ValueError, OSError) as problem:
             yield str(problem)
             continue
-        start = time.perf_counter()
-        image = restore(xT.to(device))[0].cpu()
-        seconds = time.perf_counter() - start
+        except (MemoryError, RuntimeError) as problem:
+            yield _no_room(path, problem)
+            continue
         target = write_image(free_name(Path(out), path, written), image)
-        yield Restored(path, target, taken, (image.shape[-1], image.shape[-2]), passes, seconds)
+        yield Restored(path, target, taken, (image.shape[-1], image.shape[-2]), passes, seconds, note)
+
+
+def _doubt(hole: Tensor, path: str | Path, recipe: Recipe) -> str:
+    """A sentence on a mask with holes wider than any that training had, which is half a crop; else ""."""
+    wide, trained = 2 * depth(hole), recipe.size // 2
+    if wide <= trained:
+        return ""
+    got = f"{path} has a hole some {wide} pixels wide and {recipe.name} was trained on {trained} at most"
+    return f"{got}; wanted narrower ones, for deep inside a wide one the fill is flat and grey"
+
+
+def _no_room(path: Path, problem: Exception) -> str:
+    """The sentence on a picture that is too large; whatever else the problem is, it is raised again."""
+    if not isinstance(problem, MemoryError) and not re.search(NO_MEMORY, str(problem)):
+        raise problem
+    return f"{path} is too large for the memory of this device; wanted a smaller picture, or a part of it"
 
 
 def _model(recipe: Recipe, teacher: bool, nfe: int | None, device: str, checkpoint, instead) -> Denoiser | Student:
-    role = "teacher" if teacher else student_role(nfe if nfe in recipe.students else recipe.students[0])
+    if not teacher and not checkpoint and nfe not in (None, *recipe.students):
+        wanted = " or ".join(map(str, recipe.students))
+        raise ValueError(f"nfe is {nfe} and {recipe.name} has no such student; wanted {wanted}, or --teacher with it")
+    usual = recipe.students[-1 if recipe.pasted else 0]  # of a hole one pass leaves stains in whole photographs
+    role = "teacher" if teacher else student_role(nfe if nfe in recipe.students else usual)
     owner = instead if teacher and instead else recipe.name
     return load_model(checkpoint or f"{owner}-{role}", device, role=role.partition("-")[0])
 
 
 def _label(recipe: Recipe, instead: str | None) -> int | None:
     """Which of the recipe's teachers is meant; ValueError where it has to be said and is not, or the reverse."""
+    if recipe.teachers and instead is None:
+        wanted = f"wanted --instead with one of {', '.join(recipe.teachers)}"
+        raise ValueError(f"{recipe.name} does {len(recipe.teachers)} tasks and none is named; {wanted}")
     if recipe.teachers:
-        return recipe.teachers.index(check.choice(instead or "", "instead", recipe.teachers))
+        return recipe.teachers.index(check.choice(instead, "instead", recipe.teachers))
     if instead is not None:
         raise ValueError(f"{recipe.name} does one task; wanted no other, got {instead!r}")
     return None

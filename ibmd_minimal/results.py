@@ -66,8 +66,10 @@ def whole_photographs(entry: dict) -> str:
         (row["who"], str(row["nfe"]), *(bracketed(row, *one) for one in names), _seconds(row))
         for row in entry.get("whole", [])
     ]
-    header = ("whole photographs", "NFE", "PSNR dB", "SSIM", "consistency", "s each")
-    return _piped(header, rows) if rows else ""
+    if not rows:
+        return ""
+    header = (f"{entry['whole'][0]['n']} whole photographs", "NFE", "PSNR dB", "SSIM", "consistency", "s each")
+    return _piped(header, rows)
 
 
 def _seconds(row: dict) -> str:
@@ -92,12 +94,10 @@ def trainings(found: dict[str, dict]) -> str:
 
 
 def summary(found: dict[str, dict]) -> str:
-    """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', the speed-up."""
-    lines = [
-        f"| task | floor | corrupted | teacher, best to {MOST} (NFE) | student (NFE) | diversity "
-        "| seconds, teacher/student |"
-    ]
-    lines.append("|" + "---|" * 7)
+    """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', the speed-up in
+    seconds and, in brackets, in passes."""
+    header = ("task", "floor", "corrupted", f"teacher, best to {MOST} (NFE)", "student (NFE)", "diversity")
+    lines = ["| " + " | ".join((*header, "times faster (fewer passes)")) + " |", "|" + "---|" * 7]
     for name, entry in found.items():
         rows = {
             who: [row for row in entry["rows"] if row["who"] == who] for who in ("floor", "xT", "teacher", "student")
@@ -105,7 +105,9 @@ def summary(found: dict[str, dict]) -> str:
         best = min((row for row in rows["teacher"] if row["nfe"] <= MOST), key=lambda row: row["frechet"])
         students = ", ".join(_distance(row) for row in rows["student"])
         diversity = ", ".join(f"{one['diversity']:.2f}" for one in entry["agreement"].values())
-        speed = ", ".join(f"{best['seconds'] / row['seconds']:.0f}" for row in rows["student"])
+        speed = ", ".join(
+            f"{best['seconds'] / row['seconds']:.0f} ({best['nfe'] / row['nfe']:.0f})" for row in rows["student"]
+        )
         reference = [f"{rows[who][0]['frechet']:.2f}" for who in ("floor", "xT")]
         lines.append("| " + " | ".join([name, *reference, _distance(best), students, diversity, speed]) + " |")
     return "\n".join(lines)
@@ -121,7 +123,9 @@ def rendered(found: dict[str, dict]) -> str:
     parts = [summary(found)]
     for name, entry in found.items():
         where = f"{entry['machine']['device']}, {entry['machine']['cpu']}"
-        title = f"{name}: {entry['n']} pictures, {entry['data']}; seed {entry['seed']}; {where}"
+        title = (
+            f"{name}: {entry['n']} pictures, {entry['data']}; seed {entry['seed']}; {where}, {entry['memory_mb']} MB"
+        )
         inner = "\n\n".join(part for part in (markdown(entry), means(entry), whole_photographs(entry)) if part)
         parts.append(f"<details><summary>{title}</summary>\n\n{inner}\n\n</details>")
     parts.append(f"<details><summary>What the trainings took</summary>\n\n{trainings(found)}\n\n</details>")

@@ -56,8 +56,15 @@ def nfe_of(role: str) -> int:
 
 
 def teacher_of(name: str, budget: str = "small", runs: Path | str = "runs", seed: int = 0) -> Denoiser:
-    """A recipe's teacher: the one trained in `runs` under this budget and seed, else the shipped one."""
+    """A recipe's teacher: the one trained in `runs` under this budget and seed, else the shipped one.
+
+    The shipped ones are of the small budget; where another is asked for, a line says so.
+    """
     own = run_folder(runs, recipe(name), budget, "teacher", seed) / f"{name}-teacher.json"
+    if not own.exists() and budget != "small":
+        print(
+            f"no teacher of {name} of the {budget} budget in {runs}: the shipped one, small, teaches", file=sys.stderr
+        )
     return load_model(own if own.exists() else f"{name}-teacher", role="teacher")
 
 

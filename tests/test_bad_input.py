@@ -366,7 +366,16 @@ TABLE = [
     ("source_of", lambda: source_of(SMALL, recipe("jpeg-5"), mask=MASK), ValueError, "jpeg-5 fills no holes", "wanted"),
     ("source_of", lambda: source_of(SMALL, SKETCH, clean=True), ValueError, "starts from lines", "without clean"),
     ("source_of", lambda: source_of(IMAGE[0], SKETCH), TypeError, "float32", "uint8"),
-    ("restore_files", lambda: files("multi"), ValueError, "instead is ''", "wanted one of jpeg-5"),
+    ("restore_files", lambda: files("multi"), ValueError, "multi does 3 tasks", "--instead with one of jpeg-5"),
+    (
+        "restore_files",
+        lambda: files("inpaint-center", nfe=3),
+        ValueError,
+        "nfe is 3",
+        "no such student",
+        "wanted 1 or 4",
+    ),
+    ("restore_files", lambda: files("sr4x-pool", nfe=4), ValueError, "nfe is 4", "wanted 1, or --teacher with it"),
     ("restore_files", lambda: files("multi", instead="jpeg"), ValueError, "instead is 'jpeg'", "did you mean 'jpeg-"),
     (
         "restore_files",
@@ -478,6 +487,18 @@ def test_what_is_no_image_is_refused(tmp_path, kind):
     with pytest.raises(ValueError) as caught:
         read_image(unreadable(tmp_path, kind))
     is_a_sentence(str(caught.value).replace(str(tmp_path), ""), "bad.png", "image file")
+
+
+@pytest.mark.parametrize("most", [500, 300], ids=["a warning of Pillow's", "an error of Pillow's"])
+def test_pictures_of_too_many_pixels_are_refused(tmp_path, monkeypatch, most):
+    path = picture(tmp_path, "large.png", PIXELS[..., :3])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 777)
+    assert read_image(path).shape == (3, 21, 37)  # as many as that, and no warning
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(ValueError) as caught:
+        read_image(path)
+    said = str(caught.value).replace(str(tmp_path), "")
+    is_a_sentence(said, "large.png has more than 0 million pixels", "wanted a smaller photograph")
 
 
 def test_folders_missing_files_and_tiny_images_are_refused(tmp_path):

@@ -390,6 +390,16 @@ def test_the_named_holes_are_the_centre_and_a_brush_of_20_to_30_per_cent():
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruptions_run_where_the_images_are(name):
+    x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    there = corrupt(name, x.to("meta"), Draws.at(0, 0))
+    assert there.device.type == "meta" and there.shape == x.shape and there.dtype == x.dtype
+    if torch.cuda.is_available():
+        found = corrupt(name, x.cuda(), Draws.at(0, 0))
+        assert found.is_cuda and (found.cpu() - corrupt(name, x, Draws.at(0, 0))).abs().mean() < 1e-4
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_what_draws_numbers_is_a_function_of_them_and_nothing_else_draws(name):
     x = im.to_float(EVERY_LEVEL)[None].repeat(4, 1, 1, 1)
     one, same, other = (corrupt(name, x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from ibmd_minimal._random import Draws
 from ibmd_minimal.data import masks as painting
 from ibmd_minimal.data.images import to_float
-from ibmd_minimal.data.masks import MASKS, centre_mask, freeform_mask, hide, hole_of, masks, paste
+from ibmd_minimal.data.masks import MASKS, centre_mask, freeform_mask, hide, hole_of, masks, paste, spread
+from ibmd_minimal.sources import depth
 
 SHARES = {"freeform-10-20": (0.1, 0.2), "freeform-20-30": (0.2, 0.3)}
 
@@ -224,3 +225,35 @@ def test_what_a_mask_cannot_take_is_refused(call, error, match):
 def test_every_name_makes_masks():
     for name in MASKS:
         assert masks(name, 2, 24, 32, generator()).shape == (2, 1, 24, 32)
+
+
+# -- several masks in one, and how deep one is -------------------------------------------------------
+
+
+def test_small_masks_are_laid_out_as_one_reads_and_cut_at_the_border():
+    tiles = pattern(4, 8)
+    whole = spread(tiles, (0, 12), (3, 14), 18, 24)
+    assert whole.shape == (1, 1, 18, 24)
+    for tile, (row, column) in zip(tiles, ((0, 3), (0, 14), (12, 3), (12, 14))):
+        found = whole[0, :, row : row + 8, column : column + 8]
+        assert torch.equal(found, tile[:, : found.shape[-2], : found.shape[-1]])
+        found.zero_()
+    assert not whole.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "found"),
+    [
+        (slice(10, 26), slice(12, 28), 8),  # the hole of a crop of 32
+        (slice(10, 27), slice(12, 29), 9),
+        (slice(10, 13), slice(0, 40), 2),  # a line across is no deeper than it is wide
+        (slice(0, 20), slice(0, 40), 20),  # behind the border nothing is visible
+        (slice(0, 30), slice(0, 40), 40),
+        (slice(0, 0), slice(0, 0), 0),
+    ],
+    ids=["trained", "one wider", "a line", "at the border", "all", "none"],
+)
+def test_how_deep_a_hole_is(rows, columns, found):
+    mask = torch.zeros(30, 40)
+    mask[rows, columns] = 1
+    assert depth(mask) == found

@@ -120,7 +120,8 @@ NETWORKS = {"networks", "adapters", "compute"}
 MASKS = {"data.masks"}  # a network that fills a hole has to find it
 RULERS = {"distances", "features", "metrics", "classifier"}
 # The image tasks, in the order in which one stands on the other.
-TASKS = ["checkpoints", "classifier", "recipes", "evaluation", "runs", "restoring", "results", "measuring", "shipping"]
+TASKS = ["checkpoints", "classifier", "recipes", "evaluation", "runs", "sources", "restoring", "results"]
+TASKS += ["measuring", "shipping"]
 ON_TOP = {"plotting", "_painting", "explorer", "explorers_line", "explorers_plane", "widgets", "exercises"}
 ON_TOP |= {"_photographs", "pad", "explorers_image", "explorers_restoring"}
 ENTRY = {"__main__", "demo"}

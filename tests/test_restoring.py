@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from ibmd_minimal.checkpoints import load_model, save_model
 from ibmd_minimal.data.corruptions import corrupt
 from ibmd_minimal.data.images import read_image, to_float, to_uint8, write_image
 from ibmd_minimal.data.masks import hole_of
+from ibmd_minimal.data.sets import scaled
 from ibmd_minimal.networks import UNet
 from ibmd_minimal.recipes import Recipe, recipe
-from ibmd_minimal.restoring import Tiled, free_name, on_blocks, pad_to, restore_files, restorer, source_of
+from ibmd_minimal.restoring import Tiled, free_name, restore_files, restorer
+from ibmd_minimal.sources import by_crops, on_blocks, pad_to, scattered, source_of
 from ibmd_minimal.students import student_from
 
 TINY = tiny.SR
@@ -86,6 +89,60 @@ def test_what_is_on_blocks():
     x = torch.rand(1, 3, 5, 6).repeat_interleave(4, -2).repeat_interleave(4, -1)
     assert on_blocks(x, 4) and on_blocks(x[..., :18, :21], 4)
     assert not on_blocks(x.roll(1, -1), 4) and not on_blocks(torch.rand(1, 3, 9, 9), 4)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "levels", "taken"),
+    [
+        (8, 12, (10, 200), "enlarged before"),
+        (8, 12, (90, 90), "small, enlarged by 4"),
+        (8, 12, (90, 91), "small, enlarged by 4"),
+        (8, 11, (10, 200), "small, enlarged by 4"),
+        (1, 1, (90, 90), "small, enlarged by 4"),
+    ],
+    ids=["blocks", "flat", "flat but for rounding", "no whole blocks", "one pixel"],
+)
+def test_what_is_flat_or_no_whole_blocks_counts_as_small(height, width, levels, taken):
+    image = torch.full((3, height, width), levels[0], dtype=torch.uint8)
+    image[..., 4:] = levels[1]
+    xT, words = source_of(image, TINY)
+    assert words == taken and xT.shape[-1] == (width if taken == "enlarged before" else 4 * width)
+
+
+@pytest.mark.parametrize("task", ["tiny-sr", "tiny-jpeg", "tiny-hole"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_what_is_grey_stays_grey_and_what_is_not_does_not(runs, tmp_path, task, grey):
+    path = picture(tmp_path / "a.png", 16, 16, 1 if grey else 3)
+    options = {"checkpoint": stem(runs, "student", task)}
+    (done,) = restore_files(recipe(task), path, tmp_path / "out", **options)
+    (from_clean,) = restore_files(recipe(task), path, tmp_path / "clean", clean=True, **options)
+    for one in (done, from_clean):
+        image = read_image(one.written)
+        assert bool((image == image[:1]).all()) == grey
+    if grey:
+        xT = source_of(read_image(path), recipe(task))[0]
+        mean = restorer(recipe(task), load_model(options["checkpoint"]))(xT)[0].mean(0)
+        assert torch.equal(read_image(done.written)[0], to_uint8(mean))
+
+
+def test_a_picture_that_the_memory_does_not_hold_is_a_sentence_and_stops_nothing(runs, tmp_path, monkeypatch):
+    problems = [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), None]
+    problems.append(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+
+    def restore(xT):
+        if problem := problems.pop(0):
+            raise problem
+        return xT
+
+    monkeypatch.setattr("ibmd_minimal.restoring.restorer", lambda *_, **__: restore)
+    paths = [picture(tmp_path / f"{name}.png", 6, 7) for name in "abcd"]
+    found = list(restore_files(TINY, paths, tmp_path / "out", checkpoint=stem(runs, "student")))
+    words = "is too large for the memory of this device; wanted a smaller picture, or a part of it"
+    assert [found[k] for k in (0, 1, 3)] == [f"{paths[k]} {words}" for k in (0, 1, 3)]
+    assert found[2].source == paths[2]
+    problems.append(RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
+        list(restore_files(TINY, paths[0], tmp_path / "out", checkpoint=stem(runs, "student")))
 
 
 def test_clean_files_are_corrupted_first_and_keep_their_size(runs, tmp_path, capsys):
@@ -176,10 +233,62 @@ def holed(runs: Path, path: Path, out: Path, *arguments: str) -> tuple[torch.Ten
 
 
 def test_without_a_mask_the_recipe_s_own_is_filled_and_all_else_kept(runs, tmp_path, capsys):
-    before, after = holed(runs, picture(tmp_path / "a.png", 22, 31), tmp_path / "out")
+    before, after = holed(runs, picture(tmp_path / "a.png", 16, 16), tmp_path / "out")
     hole = hole_of(corrupt("inpaint-center", to_float(before)[None]))[0, 0] > 0
     assert torch.equal(after[:, ~hole], before[:, ~hole]) and not torch.equal(after[:, hole], before[:, hole])
     assert "(hidden by inpaint-center)" in capsys.readouterr().out
+
+
+def test_of_a_large_photograph_holes_of_the_size_trained_on_are_filled(runs, tmp_path, capsys):
+    before, after = holed(runs, picture(tmp_path / "a.png", 22, 90), tmp_path / "out")
+    hole = torch.zeros(22, 90, dtype=torch.bool)
+    hole[7:15, 9:17] = hole[7:15, 73:81] = True  # two crops of 16, their left sides 64 apart, in the middle of 22 x 90
+    assert torch.equal(after[:, ~hole], before[:, ~hole]) and not torch.equal(after[:, hole], before[:, hole])
+    assert "(squares of 8x8 hidden, every 64 pixels)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["inpaint-center", "inpaint-freeform"])
+@pytest.mark.parametrize(("height", "width", "many"), [(32, 32, 1), (95, 40, 1), (96, 32, 2), (400, 600, 54)])
+def test_every_scattered_hole_is_one_of_a_crop(name, height, width, many):
+    mask, words = scattered(height, width, recipe(name), seed=3)
+    corrupted = corrupt(recipe(name).corruption, torch.ones(many, 3, 32, 32), torch.Generator().manual_seed(3))
+    assert mask.shape == (1, 1, height, width) and int(mask.sum()) == int(hole_of(corrupted).sum())
+    top, left = ((side - 32) % 64 // 2 for side in (height, width))
+    assert torch.equal(mask[..., top : top + 32, left : left + 32], hole_of(corrupted)[:1])
+    if many > 1:
+        assert (
+            words == {"c": "squares of 16x16", "f": "strokes in squares of 32x32"}[name[8]] + " hidden, every 64 pixels"
+        )
+    else:
+        assert words == f"hidden by {name}" if height == width else words.count("a square of") == 1
+
+
+def test_the_centre_is_filled_crop_by_crop_and_free_forms_in_the_whole(runs, tmp_path):
+    path, checkpoint = picture(tmp_path / "a.png", 22, 90), stem(runs, "student", "tiny-hole")
+    for corruption in ("inpaint-center", "inpaint-freeform"):
+        task = replace(tiny.HOLE, corruption=corruption)
+        (done,) = restore_files(task, path, tmp_path / corruption, checkpoint=checkpoint)
+        xT, run = source_of(read_image(path), task)[0], restorer(task, load_model(checkpoint))
+        wanted = run(xT)
+        if corruption == "inpaint-center":
+            wanted = xT.clone()
+            left, right = run(torch.cat([xT[..., 3:19, 5:21], xT[..., 3:19, 69:85]]))
+            wanted[0, :, 3:19, 5:21], wanted[0, :, 3:19, 69:85] = left, right
+        assert torch.equal(read_image(done.written), to_uint8(wanted[0]))
+
+
+def test_crops_in_several_batches_come_back_to_their_places(monkeypatch):
+    monkeypatch.setattr("ibmd_minimal.sources.TOGETHER", 4)
+    xT = torch.rand(1, 3, 170, 230)
+    x0 = by_crops(lambda crops: crops + 1, xT, recipe("inpaint-center"))
+    found = (x0 - xT)[0, 0].round()
+    assert found.unique().tolist() == [0, 1] and int(found.sum()) == 3 * 4 * 32 * 32
+    assert bool((found[5:37, 3:35] == 1).all()) and bool((found[133:165, 195:227] == 1).all())
+
+
+def test_small_pictures_and_strips_are_hidden_in_their_middle():
+    mask, words = scattered(20, 30, recipe("inpaint-center"))
+    assert int(mask.sum()) == 100 and bool(mask[..., 5:15, 10:20].all()) and words == "a square of 10x10 hidden"
 
 
 def test_with_a_mask_what_is_white_in_it_is_filled(runs, tmp_path, capsys):
@@ -192,6 +301,29 @@ def test_with_a_mask_what_is_white_in_it_is_filled(runs, tmp_path, capsys):
     hole[3:9, 20:30] = hole[15:, :4] = True
     assert torch.equal(after[:, ~hole], before[:, ~hole]) and not torch.equal(after[:, hole], before[:, hole])
     assert "(hidden by the mask)" in capsys.readouterr().out
+
+
+def test_a_hole_wider_than_training_had_is_filled_and_said_once(runs, tmp_path, capsys):
+    for name, wide in (("trained", 8), ("wide", 14)):
+        white = np.zeros((40, 40), np.uint8)
+        white[4 : 4 + wide, 6:30] = 255
+        Image.fromarray(white).save(tmp_path / f"{name}.png")
+        photos = [str(picture(tmp_path / "in" / f"{one}.png", 40, 40)) for one in "ab"]
+        common = [
+            "restore",
+            "tiny-hole",
+            *photos,
+            "--out",
+            str(tmp_path / name),
+            "--mask",
+            str(tmp_path / f"{name}.png"),
+        ]
+        assert main([*common, "--checkpoint", stem(runs, "student", "tiny-hole")]) == 0
+        said = capsys.readouterr()
+        assert len(said.out.splitlines()) == 2 and len(list((tmp_path / name).iterdir())) == 2
+        words = "wide.png has a hole some 14 pixels wide and tiny-hole was trained on 8 at most; wanted narrower ones"
+        assert words in said.err if name == "wide" else said.err == ""
+        assert len(said.err.splitlines()) == (name == "wide")
 
 
 @pytest.mark.parametrize(
@@ -221,10 +353,21 @@ def test_a_mask_is_a_picture_and_for_inpainting_only(runs, tmp_path, capsys):
 
 
 def test_free_form_holes_come_from_the_seed():
-    image, task = read_image_of(24, 40), recipe("inpaint-freeform")
+    image, task = read_image_of(32, 32), recipe("inpaint-freeform")
     one, same, other = (source_of(image, task, seed=seed)[0] for seed in (0, 0, 1))
-    assert torch.equal(one, same) and not torch.equal(one, other) and one.shape == (1, 3, 24, 40)
+    assert torch.equal(one, same) and not torch.equal(one, other) and one.shape == (1, 3, 32, 32)
+    assert torch.equal(one, corrupt("inpaint-freeform", to_float(image)[None], torch.Generator().manual_seed(0)))
     assert 0.2 <= float(hole_of(one).mean()) <= 0.3
+
+
+@pytest.mark.parametrize("level", [127, 128])
+def test_the_ground_of_normals_is_what_training_saw_whichever_level_a_program_writes(level):
+    image = torch.full((3, 64, 64), level, dtype=torch.uint8)
+    image[2, :32] = 255
+    xT, taken = source_of(image, recipe("normals-to-image"))
+    ground = to_float(torch.full((1, 3, 32, 64), 128, dtype=torch.uint8))
+    assert taken == "as given" and torch.equal(xT[..., 32:, :], ground)
+    assert torch.equal(xT[..., :32, :], to_float(image)[None, :, :32])
 
 
 def read_image_of(height: int, width: int) -> torch.Tensor:
@@ -243,9 +386,9 @@ def test_the_passes_choose_among_several_students(runs, tmp_path, monkeypatch):
     path = picture(tmp_path / "a.png", 16, 16)
     for nfe in (None, 1, 2):
         (done,) = restore_files(tiny.HOLE, path, tmp_path / "out", nfe=nfe)
-        assert done.nfe == (nfe or 1)
-    assert asked == [(f"tiny-hole-{role}", "student") for role in ("student", "student", "student-2")]
-    with pytest.raises(ValueError, match="nfe is 3 and this student takes 1"):
+        assert done.nfe == (nfe or 2)  # for holes the most that there are
+    assert asked == [(f"tiny-hole-{role}", "student") for role in ("student-2", "student", "student-2")]
+    with pytest.raises(ValueError, match="nfe is 3 and tiny-hole has no such student; wanted 1 or 2, or --teacher"):
         list(restore_files(tiny.HOLE, path, tmp_path / "out", nfe=3))
 
 
@@ -253,14 +396,14 @@ def test_the_passes_choose_among_several_students(runs, tmp_path, monkeypatch):
 
 
 def test_a_drawing_in_colour_is_taken_for_its_grey(runs, tmp_path, capsys):
-    drawing = picture(tmp_path / "a.png", 19, 26)
+    drawing = picture(tmp_path / "a.png", 16, 16)
     xT, taken = source_of(read_image(drawing), tiny.SKETCH)
     grey = to_float(read_image(drawing)).mean(0)
-    assert taken == "as given" and xT.shape == (1, 3, 19, 26)
+    assert taken == "as given" and xT.shape == (1, 3, 16, 16)
     assert torch.allclose(xT[0], grey.expand(3, -1, -1), atol=1e-6)
     common = ["restore", "tiny-sketch", str(drawing), "--out", str(tmp_path / "out")]
     assert main([*common, "--checkpoint", stem(runs, "student-2", "tiny-sketch")]) == 0
-    assert "19" in capsys.readouterr().out and read_image(tmp_path / "out" / "a.png").shape == (3, 19, 26)
+    assert "(as given)" in capsys.readouterr().out and read_image(tmp_path / "out" / "a.png").shape == (3, 16, 16)
     checkpoint = ["--checkpoint", stem(runs, "student", "tiny-sketch")]
     assert main([*common, *checkpoint, "--clean"]) == 2
     said = capsys.readouterr().err.splitlines()
@@ -268,9 +411,18 @@ def test_a_drawing_in_colour_is_taken_for_its_grey(runs, tmp_path, capsys):
 
 
 def test_a_normal_map_keeps_its_three_channels():
-    image = read_image_of(16, 16)
+    image = read_image_of(64, 64) // 3  # nothing near the ground's middle grey
     xT, taken = source_of(image, recipe("normals-to-image"))
     assert taken == "as given" and torch.equal(xT[0], to_float(image))
+
+
+@pytest.mark.parametrize("name", ["sketch-to-image", "normals-to-image"])
+def test_translations_are_of_the_one_size_that_their_models_know(name):
+    image, task = read_image_of(90, 120), recipe(name)
+    xT, taken = source_of(image, task)
+    assert taken == "its middle square scaled to 64x64"
+    assert torch.equal(xT, source_of(scaled(image, 64), task)[0])
+    assert source_of(image[..., :90], task)[1] == source_of(image[..., :20, :20], task)[1] == "scaled to 64x64"
 
 
 # -- JPEG, several tasks ---------------------------------------------------------------------------
@@ -307,7 +459,8 @@ def test_a_student_of_several_does_the_task_that_is_named(runs, tmp_path, capsys
 def test_the_task_has_to_be_named_where_there_are_several_and_only_there(runs, tmp_path, capsys):
     path = str(picture(tmp_path / "a.png", 16, 20))
     several = ["restore", "tiny-multi", path, "--checkpoint", stem(runs, "student", "tiny-multi")]
-    assert "instead is ''; wanted one of tiny-sr, tiny-jpeg" in refused(capsys, *several)
+    wanted = "tiny-multi does 2 tasks and none is named; wanted --instead with one of tiny-sr, tiny-jpeg"
+    assert wanted in refused(capsys, *several)
     assert "did you mean 'tiny-jpeg'" in refused(capsys, *several, "--instead", "tiny-jpg")
     single = ["restore", "tiny-sr", path, "--checkpoint", stem(runs, "student")]
     assert "tiny-sr does one task; wanted no other, got 'tiny-jpeg'" in refused(

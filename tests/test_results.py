@@ -241,6 +241,7 @@ def entry(scale: float = 1.0, students: tuple[int, ...] = (1,)) -> dict:
     about_z = {"diversity_error": 0.01, "draws": 16, "gap": 0.002, "gap_noise": 0.0005, "mean_psnr": 25.0}
     seen = {str(nfe): {"diversity": 0.5 + nfe / 10} | about_z for nfe in students}
     about = {"data": "4 photographs", "n": 200, "seed": 0, "machine": {"device": "1 CPU thread", "cpu": "abacus"}}
+    about["memory_mb"] = 900
     return about | {"rows": rows, "agreement": seen, "training": training}
 
 
@@ -274,8 +275,16 @@ def test_a_table_has_a_line_for_each_row_and_no_column_without_a_number():
 def test_the_summary_sets_the_teacher_s_best_beside_every_student():
     header, rule, first, second = summary({"a": entry(), "b": entry(2.0, (1, 4))}).splitlines()
     assert len(cells(header)) == len(cells(rule)) == len(cells(first)) == 7
-    assert cells(first) == ["a", "1.00", "13.00", "2.50 (20, DBIM)", "2.75 (1)", "0.60", "30"]
-    assert cells(second) == ["b", "2.00", "26.00", "5.00 (20, DBIM)", "5.50 (1), 4.00 (4)", "0.60, 0.90", "30, 8"]
+    assert cells(first) == ["a", "1.00", "13.00", "2.50 (20, DBIM)", "2.75 (1)", "0.60", "30 (20)"]
+    assert cells(second) == [
+        "b",
+        "2.00",
+        "26.00",
+        "5.00 (20, DBIM)",
+        "5.50 (1), 4.00 (4)",
+        "0.60, 0.90",
+        "30 (20), 8 (5)",
+    ]
 
 
 def test_the_text_between_the_marks_is_the_results_and_the_rest_stays():
@@ -284,7 +293,9 @@ def test_the_text_between_the_marks_is_the_results_and_the_rest_stays():
     text = with_results(before + after, found)
     assert text.startswith(f"Above.\n\n{BEGIN}\n\n| task") and text.endswith(after) and "stale" not in text
     assert with_results(text, found) == text and rendered(found) in text
-    assert "a: 200 pictures, 4 photographs; seed 0; 1 CPU thread, abacus" in text and markdown(found["a"]) in text
+    assert (
+        "a: 200 pictures, 4 photographs; seed 0; 1 CPU thread, abacus, 900 MB" in text and markdown(found["a"]) in text
+    )
     assert text.count("<details>") == text.count("</details>") == 3
 
 
@@ -300,7 +311,7 @@ def test_whole_photographs_have_a_table_where_there_are_some():
     one = {"who": "student", "nfe": 1, "n": 5}
     one |= {name + end: 0.5 for name in ("psnr", "ssim", "consistency") for end in ("", "_error")}
     header, _, line = whole_photographs({"whole": [one]}).splitlines()
-    assert cells(header)[-1] == "consistency"  # nobody took the time
+    assert cells(header)[0] == "5 whole photographs" and cells(header)[-1] == "consistency"  # nobody took the time
     assert cells(line) == ["student", "1", "0.50 (0.50)", "0.500 (0.500)", "0.5000 (0.5000)"]
     assert cells(whole_photographs({"whole": [one | {"seconds": 1.5}]}).splitlines()[2])[-1] == "1.50"
 

@@ -173,10 +173,13 @@ def test_what_is_missing_is_said_aloud_and_not_on_the_card(tmp_path, monkeypatch
     assert card_of(done.card)["data"] == "only 4 photographs"
 
 
-def test_a_run_s_own_teacher_comes_before_the_shipped_one(folder, tmp_path):
+def test_a_run_s_own_teacher_comes_before_the_shipped_one(folder, tmp_path, capsys):
     own = card_of(tiny.stem(folder, "teacher"))["sha256"]
     assert runs.checksum(runs.weights_of(teacher_of("tiny-sr", "small", folder))) == own
     assert isinstance(teacher_of("sr4x-pool", "small", tmp_path), UNet)  # shipped
+    assert not capsys.readouterr().err
+    assert isinstance(teacher_of("sr4x-pool", "full", tmp_path), UNet)
+    assert "no teacher of sr4x-pool of the full budget" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="'tiny-sr-teacher'"):
         teacher_of("tiny-sr", "small", folder, seed=1)
 

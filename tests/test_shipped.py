@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ibmd_minimal.checkpoints import SHIPPED, card_of, load_model, shipped
+from ibmd_minimal.data.images import to_float
 from ibmd_minimal.demo import photograph
 from ibmd_minimal.metrics import psnr
 from ibmd_minimal.networks import UNet
@@ -15,6 +16,7 @@ from ibmd_minimal.recipes import RECIPES, recipe
 from ibmd_minimal.restoring import restorer, source_of
 from ibmd_minimal.runs import student_role
 from ibmd_minimal.shipping import probed
+from ibmd_minimal.sources import by_crops
 from ibmd_minimal.students import Student
 
 DRAWS = 8
@@ -102,3 +104,11 @@ def test_one_sample_pays_about_three_decibels(restored):
     truth, single, samples = restored
     price = float(psnr(single, truth)) - float(psnr(samples, truth.expand_as(samples)).mean())
     assert 1.8 < price < 4.8
+
+
+def test_the_centre_s_holes_are_filled_better_crop_by_crop_than_in_the_whole_photograph():
+    task, photo = recipe("inpaint-center"), photograph()
+    xT, x0 = source_of(photo, task)[0], to_float(photo)[None]
+    run = restorer(task, load_model("inpaint-center-student"))
+    whole, crops = (float(psnr(y, x0)) for y in (run(xT), by_crops(run, xT, task)))
+    assert crops > whole + 1  # decibels: 2 to 9 on five photographs

@@ -1,7 +1,8 @@
 """Corruptions: the maps that turn a clean image `x0` into the source `xT` of an image bridge.
 
 A task costs one function `(x, **options) -> xT` and one line of :data:`CORRUPTIONS`. Images are
-`(batch, channel, height, width)` in [-1, 1]; a corruption keeps shape, dtype and device.
+`(batch, channel, height, width)` in [-1, 1]; a corruption keeps shape, dtype and device. Line drawings and normals are
+no maps of a picture, they come from its scene: `data.solids` renders them, `data.couplings.rendered` pairs them.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def keys_cubic(x: Tensor, a: float = -0.5) -> Tensor:
 
 def _shrunk(x: Tensor) -> Tensor:
     """The last axis shortened by 4: 16 taps of the cubic, stretched by 4, over half-sample mirrors at the ends."""
-    taps = keys_cubic((torch.arange(16, dtype=torch.float64, device=x.device) - 7.5) / 4)
-    return mirrored(x, 6).unfold(-1, 16, 4) @ (taps / taps.sum()).to(x.dtype)
+    taps = keys_cubic((torch.arange(16, dtype=torch.float64) - 7.5) / 4)  # made here: not every device has float64
+    return mirrored(x, 6).unfold(-1, 16, 4) @ (taps / taps.sum()).to(x)
 
 
 def sr4x_bicubic(x: Tensor) -> Tensor:
@@ -132,7 +133,8 @@ def jpeg(x: Tensor, quality: int = 10) -> Tensor:
 def inpaint(x: Tensor, mask: str = "center", generator: torch.Generator | Draws | None = None) -> Tensor:
     """The image with a hole filled with 0, a value that no 8-bit image has, so that `masks.hole_of` finds it again.
 
-    `mask`: a name of `masks.MASKS`; the free-form ones are drawn from `generator`, one for each image.
+    `mask`: a name of `masks.MASKS`; the free-form ones are drawn from `generator`, one for each image. I2SB's code
+    fills the hole with noise and shows it as 1; here the bridge brings the noise (chapter 12).
     """
     return hide(x, masks(mask, len(x), *x.shape[-2:], generator))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -94,7 +95,8 @@ def read_image(path: str | Path, least: int = LEAST_SIDE) -> Tensor:
 
     Greyscale becomes three equal channels, 16 bits become 8, transparency is composited on white, of an animation
     the first frame is taken. FileNotFoundError where there is no such file; ValueError, naming the file, for one that
-    is empty, truncated, not an image, or smaller than `least` pixels on a side.
+    is empty, truncated, not an image, smaller than `least` pixels on a side, or of more pixels than Pillow opens
+    without a warning, 89 millions: `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     path = Path(path)
     if not path.is_file():
@@ -102,9 +104,15 @@ def read_image(path: str | Path, least: int = LEAST_SIDE) -> Tensor:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes); wanted an image file")
     try:
-        with Image.open(path) as image:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
             pixels = np.array(_rgb(ImageOps.exif_transpose(image)))
-    except (*DAMAGED, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        most = Image.MAX_IMAGE_PIXELS // 10**6
+        raise ValueError(f"{path} has more than {most} million pixels; wanted a smaller photograph") from None
+    except DAMAGED as error:
         reason = "is no image that Pillow knows" if isinstance(error, Image.UnidentifiedImageError) else f"({error})"
         raise ValueError(f"{path} cannot be read, {reason}; wanted a whole image file") from error
     if min(pixels.shape[:2]) < least:

@@ -6,8 +6,9 @@ A mask is `(batch, 1, height, width)` of 0 and 1, float32; 1 is the hole. A batc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from numbers import Real
 
 import torch
@@ -169,6 +170,18 @@ def masks(name: str, n: int, height: int, width: int, generator: Generator = Non
     `generator` as for :func:`freeform_mask`; the centre draws nothing. ValueError for an unknown name.
     """
     return MASKS[check.choice(name, "name", MASKS)](check.count(n, "n"), height, width, generator)
+
+
+def spread(tiles: Tensor, rows: Sequence[int], columns: Sequence[int], height: int, width: int) -> Tensor:
+    """One mask `(1, 1, height, width)` of smaller ones `(len(rows) len(columns), 1, h, w)`, laid out as one reads.
+
+    Their upper left pixels come to `rows` and `columns`. What leaves the image is cut off; nothing is hidden between.
+    """
+    mask = torch.zeros(1, 1, height, width)
+    for tile, (row, column) in zip(tiles, product(rows, columns)):
+        place = mask[..., row : row + tile.shape[-2], column : column + tile.shape[-1]]
+        place.copy_(tile[..., : place.shape[-2], : place.shape[-1]])
+    return mask
 
 
 # -- hiding and pasting ----------------------------------------------------------------------------

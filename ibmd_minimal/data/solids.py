@@ -58,7 +58,9 @@ def solids(
 
     `normals` are in camera coordinates, x right, y up, z towards the viewer: the unit vector of a pixel's mean normal
     times the fraction of the pixel that solids cover. The background, ground and shadow included, is 0, so that the
-    length of a normal is the picture's mask. `lines` hold silhouettes, creases and depth breaks of the solids.
+    length of a normal is the picture's mask. (Models are trained on them in 8 bits, `images.to_uint8`, where 0 becomes
+    the level 128, a 255th above 0: give them `to_float(to_uint8(normals))`.) `lines` hold silhouettes, creases and
+    depth breaks of the solids.
     `label` is an index into :data:`CLASSES`, each class with probability 1/6; of the combinations some 0.4 % show one
     solid only, the other hidden behind it.
 

@@ -202,8 +202,12 @@ def walk(answer) -> Finding:
         r"\bmean|averag|expect|E\[": "say what the first guess is, of all pictures that fit the blocks.",
     }
     mistakes = {
-        r"psnr\b[^.,;]{0,30}\b(?:rises?|grows?|increases?|improves?|goes up)\b": (
+        r"psnr\b[^.,;]{0,30}\b(?:rises?|climbs?|grows?|increases?|improves?|goes up)\b": (
             "look at the number above the guess again while you drag."
+        ),
+        r"(?:starts?|begins?|first guess is) (?:out |off )?(?:sharp|crisp|full of)|"
+        r"(?:ends?(?: up)?|last guess is|becomes?|gets?) (?:soft|blur)|becomes? (?:the|a) (?:mean|average)": (
+            "drag again, and see which end of the walk is the soft one."
         ),
         r"(?:under-?trained|badly trained|not (?:well )?trained|poor(?:ly)? (?:train|network))": (
             "a perfect network would do the same: the first guess is the best possible."

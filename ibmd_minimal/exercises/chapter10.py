@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..data.corruptions import corrupt
-from .answers import uniform
+from .answers import kind_of, uniform
 from .checking import Finding, compare, exercise, sentence
 
 F64 = torch.float64
@@ -115,28 +114,32 @@ def head_start_sigma(answer: Callable[[Tensor, Tensor], Tensor]) -> Finding:
 # -- 10.4 ------------------------------------------------------------------------------------------
 
 
-def _pool(x: Tensor) -> Tensor:
-    return corrupt("sr4x-pool", x)
-
-
-@exercise("10.4", "Made consistent", points=2)
-def made_consistent(answer: Callable[..., Tensor]) -> Finding:
-    """`answer(y, xT, pool)`: the orthogonal projection of y on the images that pool to xT."""
-    generator = torch.Generator().manual_seed(104)
-    y, x0 = torch.randn(2, 3, 3, 8, 12, generator=generator, dtype=F64)
-    xT = _pool(x0)
-    wanted = y - _pool(y) + xT
-    mistakes = {
-        "the means of y are still in it: subtract pool(y) first": y + xT,
-        "the input's means are missing: this pools to zero": y - _pool(y),
-        "the correction has the wrong sign, and doubles the drift": y + _pool(y) - xT,
-        "this is xT itself: it pools to xT, and there is a nearer one": xT,
-        "this is y as it was": y,
-        "this is half-way: the average of y with the consistent one": (y + wanted) / 2,
-        "y was averaged with xT, which changes its detail as well": (y + xT) / 2,
-        "xT's own blocks were taken off: xT is what is to be added": y - xT,
+@exercise("10.4", "Gap and spread from two distances", points=2)
+def gap_and_variance(answer: Callable[..., tuple[Tensor, Tensor]]) -> Finding:
+    """`answer(n, dn, m, dm)`: gap and v of `d = gap + v/n`, from the distances of means of n and of m samples."""
+    gap, v = uniform(12, 1e-4, 2e-3, 104), uniform(12, 0.005, 0.03, 105)
+    n, m = torch.tensor([1.0, 2, 4] * 4, dtype=F64), torch.tensor([8.0, 32, 16, 8] * 3, dtype=F64)
+    dn, dm = gap + v / n, gap + v / m
+    got = answer(n.clone(), dn.clone(), m.clone(), dm.clone())
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        return Finding(False, f"not yet: the answer is {kind_of(got)}; wanted two tensors, the gap and the variance.")
+    gaps = {
+        "the variance comes second: first the gap": v,
+        "what is left of the spread, v/m, is still in it": dm,
+        "this is the gap with the wrong sign": -gap,
+        "v was taken off undivided; v/n of it is in the distance": dn - v,
     }
-    return compare(answer(y.clone(), xT.clone(), _pool), wanted, "the consistent image", mistakes=mistakes)
+    found = compare(got[0], gap, "the gap", mistakes=gaps)
+    if not found.right:
+        return found
+    variances = {
+        "it was not divided by 1/n - 1/m": dn - dm,
+        "it was divided by m - n; the distances go with 1/n": (dn - dm) / (m - n),
+        "the gap is still in it": n * dn,
+        "this is the standard deviation; v is its square": v.sqrt(),
+        "the sign is wrong: the mean of fewer samples is farther away": -v,
+    }
+    return compare(got[1], v, "the variance", mistakes=variances)
 
 
 # -- 10.5 ------------------------------------------------------------------------------------------
@@ -151,10 +154,16 @@ def slider(answer: str) -> Finding:
         r"teacher|single (step|pass)|NFE ?=? ?1\b|conditional mean|E\[": "say which of the pictures it approaches.",
     }
     mistakes = {
-        r"psnr (goes down|falls|drops|decreases|gets (worse|lower))": "look at the number below the mean: does it?",
+        r"(psnr|decibels?|\bdb) (go(es|ing)? down|falls?|sinks?|drops?|decreases?|gets? (worse|lower))": (
+            "look at the number below the mean: does it?"
+        ),
+        r"(detail|grain|texture|fur)\w* (comes? back|appears?|grows?|increases?|sharpens?)": (
+            "look at n = 1 and at n = 32 in turn."
+        ),
         r"(approach\w*|converges? to|tends? to|becomes?|reaches) the (truth|true|original)": (
             "compare it with the truth at the right, at n = 32: the detail of the truth is not in it."
         ),
-        r"(becomes?|gets?|is|grows?|more) (sharper|crisper|more detailed)": "look at n = 1 and at n = 32 in turn.",
+        r"(becomes?|gets?|is|grows?|more) (sharp|crisp|more detail)": "look at n = 1 and at n = 32 in turn.",
+        r"hundred|NFE ?=? ?100\b|\bwalk\b": "which of the teacher's pictures is as soft as that?",
     }
     return sentence(answer, wanted, mistakes)

@@ -175,6 +175,12 @@ def slider(answer: str) -> Finding:
         r"(works|good|right|fine|perfect\w*) (equally|as well|everywhere|for (all|any|every))": (
             "compare the picture at quality 1 and at 50 with the truth."
         ),
-        r"(always|still) (gains|improves|better|above)": "look at the two numbers in dB at quality 50.",
+        r"(always|still) (gains|improves|better|above)|above the input|gains? (true |lost |back )?detail": (
+            "look at the two numbers in dB at quality 50."
+        ),
+        r"(squares?|blocks?|borders?|grid|tiles?) (are|is|have|has) (all |been )*(gone|vanished|removed|disappeared)": (
+            "look at the sample at quality 1 again, at its flat parts."
+        ),
+        r"(all|every|any|many) (the )?(quality|qualities)": "for which quality was this student made?",
     }
     return sentence(answer, wanted, mistakes)

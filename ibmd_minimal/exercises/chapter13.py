@@ -191,12 +191,12 @@ def slider(answer: str) -> Finding:
         ),
     }
     mistakes = {
-        r"(outlines?|shapes?|contours?) (also )?(change|move|differ|vary)": (
+        r"(outlines?|shapes?|contours?|lines|edges) (also )?(change|move|differ|vary)|"
+        r"(different|other|new) (outlines?|shapes?|contours?|lines|edges)\b": (
             "look at the outline again: is it not where the drawing has it, for every z?"
         ),
-        r"(colou?rs?|lights?) (stays?|remains?|(is|are) (fixed|the same))": (
-            "move z once more: is the ball's colour the same?"
-        ),
+        r"(colou?rs?|lights?) (and (colou?rs?|lights?) )?(stays?|remains?|never changes?|"
+        r"(is|are) (always )?(fixed|the same))": ("move z once more: is the ball's colour the same?"),
         r"nothing (changes|happens)": "move z, not the drawing: the colours should change.",
     }
     return sentence(answer, wanted, mistakes)

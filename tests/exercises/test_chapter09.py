@@ -136,6 +136,17 @@ REFUSED = [
     (chapter09.walk, "The PSNR falls from the mean to a sample of what could have been.", "the look of the guess"),
     (chapter09.walk, "It becomes sharp, as the first one was the mean.", "what happens to the PSNR"),
     (chapter09.walk, "The guess gains detail and its PSNR falls along the way.", "what the first guess is"),
+    (
+        chapter09.walk,
+        "It starts sharp and full of grain, and ends soft, while the PSNR falls, because it becomes the mean of all.",
+        "which end of the walk",
+    ),
+    (
+        chapter09.walk,
+        "The guess becomes blurry detail and the PSNR climbs from lower to higher because it approaches the mean.",
+        "while you drag",
+    ),
+    (chapter09.walk, "The PSNR falls and its detail becomes blurry, an average.", "which end of the walk"),
     (chapter09.walk, "It gets sharper.", "a whole sentence"),
     (chapter09.walk, 20, "wanted a sentence"),
 ]

@@ -6,7 +6,6 @@ import math
 
 import torch
 
-from ibmd_minimal.data.corruptions import corrupt
 from ibmd_minimal.exercises import chapter10
 from tests.exercises.answers import accepts, asks_kindly, five_exercises, names_mistakes
 
@@ -23,8 +22,9 @@ def sigma(K, error):
     return (error * len(K) / K.square().sum()).sqrt()
 
 
-def consistent(y, xT, pool):
-    return y - pool(y) + xT
+def split(n, dn, m, dm):
+    v = (dn - dm) / (1 / n - 1 / m)
+    return dn - v / n, v
 
 
 SENTENCE = "The PSNR rises, the detail goes and the picture approaches the teacher's single step, the mean over z."
@@ -36,8 +36,8 @@ RIGHT = [
     (chapter10.samples_needed, lambda d, r=1.0: torch.tensor(needed(d, r))),
     (chapter10.head_start_sigma, sigma),
     (chapter10.head_start_sigma, lambda K, error: float((error / torch.diagonal(K @ K.T).mean()) ** 0.5)),
-    (chapter10.made_consistent, consistent),
-    (chapter10.made_consistent, lambda y, xT, pool: y + pool(xT - y)),
+    (chapter10.gap_and_variance, split),
+    (chapter10.gap_and_variance, lambda n, dn, m, dm: [(m * dm - n * dn) / (m - n), n * m * (dn - dm) / (m - n)]),
     (chapter10.slider, SENTENCE),
     (chapter10.slider, "More dB and a blurrier picture: it becomes E[x0 | xT], the conditional mean."),
     (chapter10.slider, "It gets smoother while its PSNR climbs, and it tends to what the teacher does in one pass."),
@@ -83,21 +83,34 @@ WRONG = [
     (chapter10.head_start_sigma, lambda K, error: error * len(K) ** 0.5 / K.norm(), "taken for a standard deviation"),
     (chapter10.head_start_sigma, lambda K, error: (error / len(K)).sqrt() * K.norm(), "the wrong way round"),
     (chapter10.head_start_sigma, lambda K, error: (error / K.square().sum(1)).sqrt(), "has shape (12,); wanted"),
-    (chapter10.made_consistent, lambda y, xT, pool: y + xT, "subtract pool(y) first"),
-    (chapter10.made_consistent, lambda y, xT, pool: y - pool(y), "this pools to zero"),
-    (chapter10.made_consistent, lambda y, xT, pool: y + pool(y) - xT, "wrong sign"),
-    (chapter10.made_consistent, lambda y, xT, pool: xT, "this is xT itself"),
-    (chapter10.made_consistent, lambda y, xT, pool: y, "as it was"),
-    (chapter10.made_consistent, lambda y, xT, pool: y + pool(xT - y) / 2, "half-way"),
-    (chapter10.made_consistent, lambda y, xT, pool: (y + xT) / 2, "averaged with xT"),
-    (chapter10.made_consistent, lambda y, xT, pool: y - xT, "xT's own blocks"),
-    (chapter10.made_consistent, lambda y, xT, pool: consistent(y, xT, pool)[:1], "has shape (1, 3, 8, 12); wanted"),
+    (chapter10.gap_and_variance, lambda *one: split(*one)[::-1], "the variance comes second"),
+    (chapter10.gap_and_variance, lambda n, dn, m, dm: (dm, split(n, dn, m, dm)[1]), "still in it"),
+    (chapter10.gap_and_variance, lambda *one: (-split(*one)[0], split(*one)[1]), "the wrong sign"),
+    (chapter10.gap_and_variance, lambda n, dn, m, dm: (dn - split(n, dn, m, dm)[1], dn), "taken off undivided"),
+    (chapter10.gap_and_variance, lambda n, dn, m, dm: (split(n, dn, m, dm)[0], dn - dm), "not divided"),
+    (
+        chapter10.gap_and_variance,
+        lambda n, dn, m, dm: (split(n, dn, m, dm)[0], (dn - dm) / (m - n)),
+        "divided by m - n",
+    ),
+    (chapter10.gap_and_variance, lambda n, dn, m, dm: (split(n, dn, m, dm)[0], n * dn), "the gap is still in it"),
+    (chapter10.gap_and_variance, lambda *one: (split(*one)[0], split(*one)[1].sqrt()), "the standard deviation"),
+    (chapter10.gap_and_variance, lambda *one: (split(*one)[0], -split(*one)[1]), "fewer samples is farther"),
+    (chapter10.gap_and_variance, lambda *one: split(*one)[0], "wanted two tensors"),
     (chapter10.slider, "It becomes soft like the teacher's single step, nothing else happens.", "happens to the PSNR"),
     (chapter10.slider, "The PSNR rises because it approaches the teacher's single step.", "the looks"),
     (chapter10.slider, "The PSNR rises and the picture turns soft and blurred.", "which of the pictures"),
     (chapter10.slider, "The PSNR falls, it becomes soft like the teacher's step.", "number below the mean"),
     (chapter10.slider, "PSNR rises, the detail is right, it approaches the truth.", "compare it with the truth"),
     (chapter10.slider, "PSNR rises and it becomes sharper, like the teacher's walk.", "n = 1 and at n = 32"),
+    (
+        chapter10.slider,
+        "The PSNR sinks and the picture gets crisp detail, approaching the teacher after a hundred passes.",
+        "number below the mean",
+    ),
+    (chapter10.slider, "The decibels go down, the detail comes back, until it equals the teacher.", "does it?"),
+    (chapter10.slider, "PSNR rises, it gets soft, as the teacher after a hundred passes.", "as soft as that"),
+    (chapter10.slider, "PSNR rises, the detail comes back, as with the teacher's step.", "n = 1 and at n = 32"),
     (chapter10.slider, "Soft.", "whole sentence"),
     (chapter10.slider, 32, "wanted a sentence"),
 ]
@@ -132,10 +145,12 @@ def test_sigma_gives_the_spread_asked_for():
     assert abs(float(spread) / 0.02 - 1) < 5 * math.sqrt(2 / len(z))  # at most: each variance has that relative error
 
 
-def test_the_consistent_image_is_the_nearest_and_the_error_falls_by_the_squared_inconsistency():
-    y, x0 = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    xT = corrupt("sr4x-pool", x0)
-    better = consistent(y, xT, chapter10._pool)
-    torch.testing.assert_close(chapter10._pool(better), xT)
-    saved = (y - x0).square().sum() - (better - x0).square().sum()
-    torch.testing.assert_close(saved, (chapter10._pool(y) - xT).square().sum())
+def test_gap_and_spread_are_found_in_samples_too():
+    """From means of 1 and of 8 samples of a made-up student, whose gap and spread are known; within five errors."""
+    generator = torch.Generator().manual_seed(0)
+    off, size, n, m = 0.05, 0.2, 1, 8
+    draws = off + size * torch.randn(40_000, m, generator=generator, dtype=torch.float64)
+    near, far = draws.mean(1).square(), draws[:, 0].square()
+    gap, v = split(float(n), far.mean(), float(m), near.mean())
+    error = (far - near).std() / len(draws) ** 0.5 / (1 / n - 1 / m)
+    assert abs(v - size**2) < 5 * error and abs(gap - off**2) < 5 * error

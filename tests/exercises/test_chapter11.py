@@ -121,6 +121,17 @@ REFUSED = [
         "No blocks anywhere: trained on 10, it works equally at all qualities, losing nothing.",
         "compare",
     ),
+    (
+        chapter11.slider,
+        "At 1 the squares are gone, at 50 detail replaces what was less, trained on 10.",
+        "at quality 1 again",
+    ),
+    (chapter11.slider, "Squares are left at 1, and less at 50, for it learned all qualities.", "for which quality"),
+    (
+        chapter11.slider,
+        "Squares are left at 1; the sample is above the input at 50 although the loss is less than at 10.",
+        "two numbers in dB",
+    ),
     (chapter11.slider, "Blocks.", "a whole sentence"),
     (chapter11.slider, 50, "wanted a sentence"),
 ]

@@ -85,6 +85,11 @@ REFUSED = [
     (chapter12.decided_where, lambda e: -shares(e) + 2 * torch.cat([0 * e[:-1], e[-1:]]) / e[0], "e falls"),
     (chapter12.decided_where, lambda e: shares(e)[:-1], "the last share is missing"),
     (chapter12.decided_where, lambda e: shares(e)[None], "has shape (1, 4)"),
+    (
+        chapter12.decided_where,
+        lambda e: shares(torch.tensor([0.31, 0.24, 0.13, 0.05], dtype=torch.float64)),
+        "of two passes",
+    ),
     (chapter12.different, RIGHT | {"conditional, noise, NFE 1": True}, "E[x0 | xT], one picture"),
     (chapter12.different, RIGHT | {"conditional, no noise, hole of fresh noise": True}, "(1) holds for any xT"),
     (chapter12.different, RIGHT | {"unconditional, no noise, hole of 0": True}, "a single end"),
@@ -95,6 +100,21 @@ REFUSED = [
     (chapter12.slider, "They differ most at the rim and hardly in the middle, far from visible ones.", "look at"),
     (chapter12.slider, "They differ in the middle because nothing visible determines it.", "differ least"),
     (chapter12.slider, "They vary a lot in the middle and hardly at all at the rim.", "say why"),
+    (
+        chapter12.slider,
+        "They differ most close to the visible pixels and least deep inside, because the network knows those.",
+        "where is it light",
+    ),
+    (
+        chapter12.slider,
+        "Fillings differ most next to the visible pixels, because their variance is largest there, and least inside.",
+        "where is it light",
+    ),
+    (
+        chapter12.slider,
+        "At the border they vary a lot; deep inside they are nearly equal, because the surroundings constrain it.",
+        "where is it dark",
+    ),
     (chapter12.slider, "They differ.", "a whole sentence"),
     (chapter12.slider, 3, "wanted a sentence"),
 ]

@@ -158,6 +158,17 @@ WRONG = [
     (chapter13.slider, "The colours change because they are free.", "what stays"),
     (chapter13.slider, "Colours change, outlines change as well, z decides.", "is it not where the drawing has it"),
     (chapter13.slider, "The colour stays, the shape too, because it is given.", "move z once more"),
+    (
+        chapter13.slider,
+        "The lines move with z, the colour is always the same, because the drawing fixes it.",
+        "is it not where the drawing has it",
+    ),
+    (
+        chapter13.slider,
+        "Different outlines appear for each seed while colour and light never change, since the drawing decides them.",
+        "is it not where the drawing has it",
+    ),
+    (chapter13.slider, "The shape is fixed; colour and light never change, since both are given.", "move z once more"),
     (chapter13.slider, "Nothing changes when I move it.", "move z, not the drawing"),
     (chapter13.slider, "The colours.", "whole sentence"),
     (chapter13.slider, 4, "wanted a sentence"),
