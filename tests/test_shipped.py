@@ -14,6 +14,7 @@ from ibmd_minimal.metrics import psnr
 from ibmd_minimal.networks import UNet
 from ibmd_minimal.recipes import RECIPES, recipe
 from ibmd_minimal.restoring import restorer, source_of
+from ibmd_minimal.results import MOST, results
 from ibmd_minimal.runs import student_role
 from ibmd_minimal.shipping import probed
 from ibmd_minimal.sources import by_crops
@@ -112,3 +113,24 @@ def test_the_centre_s_holes_are_filled_better_crop_by_crop_than_in_the_whole_pho
     run = restorer(task, load_model("inpaint-center-student"))
     whole, crops = (float(psnr(y, x0)) for y in (run(xT), by_crops(run, xT, task)))
     assert crops > whole + 1  # decibels: 2 to 9 on five photographs
+
+
+def falls_short() -> list[str]:
+    """The shipped students whose distance is above that of their teacher at its best, by the stored results."""
+    found = []
+    for name, entry in results().items():
+        near = [row["frechet"] for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] <= MOST]
+        own = [row["nfe"] for row in entry["rows"] if row["who"] == "student" and row["frechet"] > min(near)]
+        found += [f"{name.partition('/')[0]}-{student_role(nfe)}" for nfe in own]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("name", falls_short())
+def test_a_student_that_falls_short_says_what_was_tried_at_which_cost_and_what_came_of_it(name):
+    diagnosis = card_of(name)["diagnosis"]
+    tried = diagnosis.get("trained", diagnosis)
+    assert len(tried["passes_m"]) == len(tried["tries"]) and all(cost >= 0 for cost in tried["passes_m"])
+    assert sum("(shipped)" in what for what, *_ in tried["tries"]) == 1
+    assert tried["pictures"] >= 1000 and tried["floor"] > 0
+    (shipped_cost,) = (cost for (what, *_), cost in zip(tried["tries"], tried["passes_m"]) if "(shipped)" in what)
+    assert shipped_cost == pytest.approx(card_of(name)["passes"] / 1e6, abs=0.006)
