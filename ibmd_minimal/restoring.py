@@ -15,12 +15,13 @@ from . import _checks as check
 from .checkpoints import load_model
 from .data.corruptions import RANDOM
 from .data.images import image_files, read_image, to_uint8, write_image
+from .features import GREY_LEVEL
 from .networks import Denoiser, UNet
 from .recipes import Recipe
 from .recipes import recipe as named
 from .runs import student_role
 from .samplers import sample
-from .sources import by_crops, depth, pad_to, source_of
+from .sources import by_crops, depth, pad_to, source_of, without_colour
 from .students import Student
 
 NO_MEMORY = "out of memory|can't allocate memory|not enough memory"  # in the words of torch's allocators
@@ -111,8 +112,8 @@ def in_grey(x0: Tensor, xT: Tensor) -> Tensor:
     The networks learned from photographs in colour, and their noise has three channels: of a grey picture they make
     one with specks of colour, about which the picture says nothing. Of all grey images the mean is the nearest.
     """
-    grey = float((xT - xT[:, :1]).abs().max()) < 1 / 255  # within half a level of 8 bits: JPEG of grey rounds
-    return x0.mean(1, keepdim=True).expand_as(x0).contiguous() if grey else x0
+    grey = float((xT - xT[:, :1]).abs().max()) < GREY_LEVEL / 2  # JPEG of grey rounds
+    return without_colour(x0) if grey else x0
 
 
 def restore_files(

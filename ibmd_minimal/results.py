@@ -93,16 +93,20 @@ def trainings(found: dict[str, dict]) -> str:
     return _piped(("trained", "steps", "M passes", "hours", "MB", "on"), rows)
 
 
+def teachers_best(entry: dict) -> dict:
+    """The teacher's row of least Fréchet distance, of those in at most `MOST` passes."""
+    rows = [row for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] <= MOST]
+    return min(rows, key=lambda row: row["frechet"])
+
+
 def summary(found: dict[str, dict]) -> str:
     """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', the speed-up in
     seconds and, in brackets, in passes."""
     header = ("task", "floor", "corrupted", f"teacher, best to {MOST} (NFE)", "student (NFE)", "diversity")
     lines = ["| " + " | ".join((*header, "times faster (fewer passes)")) + " |", "|" + "---|" * 7]
     for name, entry in found.items():
-        rows = {
-            who: [row for row in entry["rows"] if row["who"] == who] for who in ("floor", "xT", "teacher", "student")
-        }
-        best = min((row for row in rows["teacher"] if row["nfe"] <= MOST), key=lambda row: row["frechet"])
+        rows = {who: [row for row in entry["rows"] if row["who"] == who] for who in ("floor", "xT", "student")}
+        best = teachers_best(entry)
         students = ", ".join(_distance(row) for row in rows["student"])
         diversity = ", ".join(f"{one['diversity']:.2f}" for one in entry["agreement"].values())
         speed = ", ".join(

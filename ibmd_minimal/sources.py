@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data.corruptions import RANDOM, corrupt
+from .data.corruptions import RANDOM, corrupt, enlarged
 from .data.images import to_float
 from .data.masks import hide, hole_of, spread
 from .data.sets import scaled
+from .features import GREY_LEVEL
 from .recipes import Recipe
 
 PERIOD = 64  # pixels from one hole to the next: see `scattered`
 TOGETHER = 256  # crops restored in one batch: as many pixels as in a piece of 512x512
-LEVEL = 1.01 / 127.5  # one grey level of 8 bits, but for rounding
+LEVEL = 1.01 * GREY_LEVEL  # one of 8 bits, but for rounding
 
 
 def pad_to(x: Tensor, multiple: int) -> Tensor:
@@ -29,8 +30,8 @@ def pad_to(x: Tensor, multiple: int) -> Tensor:
 def on_blocks(x: Tensor, size: int) -> bool:
     """Whether `x` is constant on every block of `size` x `size` pixels, but for the rounding of one grey level."""
     padded = pad_to(x, size)
-    corners = padded[..., ::size, ::size].repeat_interleave(size, -2).repeat_interleave(size, -1)
-    return float((padded - corners).abs().max()) <= LEVEL
+    corners = padded[..., ::size, ::size]
+    return float((padded - enlarged(corners, size)).abs().max()) <= LEVEL
 
 
 def enlarged_before(x: Tensor, size: int) -> bool:
@@ -74,8 +75,7 @@ def source_of(
         return x, "as given"
     if enlarged_before(x, recipe.enlarge):
         return x, "enlarged before"
-    large = x.repeat_interleave(recipe.enlarge, -2).repeat_interleave(recipe.enlarge, -1)
-    return large, f"small, enlarged by {recipe.enlarge}"
+    return enlarged(x, recipe.enlarge), f"small, enlarged by {recipe.enlarge}"
 
 
 # -- drawings and maps of normals ------------------------------------------------------------------
@@ -91,7 +91,12 @@ def _translated(image: Tensor, recipe: Recipe, clean: bool) -> tuple[Tensor, str
         image = scaled(image, size)
         taken = f"{'' if height == width else 'its middle square '}scaled to {size}x{size}"
     x = to_float(image)[None]
-    return (x.mean(1, keepdim=True).expand_as(x).contiguous() if recipe.corruption == "lines" else _grounded(x)), taken
+    return (without_colour(x) if recipe.corruption == "lines" else _grounded(x)), taken
+
+
+def without_colour(x: Tensor) -> Tensor:
+    """The mean of the channels of `x` `(batch, 3, H, W)`, in each of them."""
+    return x.mean(1, keepdim=True).expand_as(x).contiguous()
 
 
 def _grounded(normals: Tensor) -> Tensor:

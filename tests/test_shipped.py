@@ -14,7 +14,7 @@ from ibmd_minimal.metrics import psnr
 from ibmd_minimal.networks import UNet
 from ibmd_minimal.recipes import RECIPES, recipe
 from ibmd_minimal.restoring import restorer, source_of
-from ibmd_minimal.results import MOST, results
+from ibmd_minimal.results import results, teachers_best
 from ibmd_minimal.runs import student_role
 from ibmd_minimal.shipping import probed
 from ibmd_minimal.sources import by_crops
@@ -119,8 +119,8 @@ def falls_short() -> list[str]:
     """The shipped students whose distance is above that of their teacher at its best, by the stored results."""
     found = []
     for name, entry in results().items():
-        near = [row["frechet"] for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] <= MOST]
-        own = [row["nfe"] for row in entry["rows"] if row["who"] == "student" and row["frechet"] > min(near)]
+        near = teachers_best(entry)["frechet"]
+        own = [row["nfe"] for row in entry["rows"] if row["who"] == "student" and row["frechet"] > near]
         found += [f"{name.partition('/')[0]}-{student_role(nfe)}" for nfe in own]
     return sorted(set(found))
 
