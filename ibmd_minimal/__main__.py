@@ -113,7 +113,7 @@ def _restoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="restored", help="folder of the results")
     sub.add_argument("--teacher", action="store_true", help="by the teacher instead of the student")
     sub.add_argument(
-        "--nfe", type=int, help="network passes: the teacher's (100), or which of several students (1; inpainting: 4)"
+        "--nfe", type=int, help="network passes: the teacher's (100), or which of several students (that of the most)"
     )
     sub.add_argument("--clean", action="store_true", help="the files are whole: corrupt them first")
     sub.add_argument("--checkpoint", help="other weights than the shipped ones")

@@ -135,16 +135,29 @@ def kernel_distance(f: Tensor, g: Tensor) -> float:
 # -- standard errors ----------------------------------------------------------------------------
 
 
-def resampled(n: int, resamples: int, generator: torch.Generator) -> Tensor:
-    """Counts `(resamples, n)`, float64: how often each of n rows is drawn in n draws with replacement."""
-    drawn = torch.randint(n, (resamples, n), generator=generator)
-    return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+def resampled(n: int, resamples: int, generator: torch.Generator, groups: Tensor | None = None) -> Tensor:
+    """Counts `(resamples, n)`, float64: how often each of n rows is drawn in n draws with replacement.
+
+    `groups`: int64 `(n,)`, which group each row belongs to; as many groups as there are are drawn then, each whole: all
+    crops of a photograph together. ValueError for other than one number of 0 or more for each row.
+    """
+    if groups is None:
+        drawn = torch.randint(n, (resamples, n), generator=generator)
+        return torch.zeros(resamples, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+    if groups.shape != (n,) or groups.dtype != torch.int64 or bool((groups < 0).any()):
+        raise ValueError(f"groups has shape {tuple(groups.shape)}, {groups.dtype}; wanted int64 ({n},), 0 or more")
+    _, own = groups.unique(return_inverse=True)
+    return resampled(int(own.max()) + 1, resamples, generator)[:, own]
 
 
-def _counts(f: Tensor, g: Tensor, resamples: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+Groups = tuple[Tensor | None, Tensor | None]
+EACH: Groups = (None, None)
+
+
+def _counts(f: Tensor, g: Tensor, resamples: int, seed: int, groups: Groups = EACH) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     resamples = check.count(resamples, "resamples", least=2)
-    return list(zip(resampled(len(f), resamples, generator), resampled(len(g), resamples, generator)))
+    return list(zip(*(resampled(len(one), resamples, generator, own) for one, own in zip((f, g), groups))))
 
 
 def bootstrap(distance: str, f: Tensor, g: Tensor, resamples: int = 200, seed: int = 0) -> tuple[float, float]:
@@ -159,19 +172,26 @@ def bootstrap(distance: str, f: Tensor, g: Tensor, resamples: int = 200, seed: i
 
 
 def paired_excess(
-    distance: str, damaged: Tensor, clean: Tensor, reference: Tensor, resamples: int = 200, seed: int = 0
+    distance: str,
+    damaged: Tensor,
+    clean: Tensor,
+    reference: Tensor,
+    resamples: int = 200,
+    seed: int = 0,
+    groups: Groups = EACH,
 ) -> tuple[float, float]:
     """How much farther from `reference` the damaged set is than the clean one, and the standard error of that.
 
     Features `(n, d)`, `(n, d)`, `(m, d)`; row i of `damaged` and of `clean` come from the same crop and are resampled
-    together, so that what the choice of crops does to both cancels. ValueError where they are not as many.
+    together, so that what the choice of crops does to both cancels. `groups`: of the crops, and of the reference's, see
+    :func:`resampled`. ValueError where they are not as many.
     """
     if len(damaged) != len(clean):
         raise ValueError(f"damaged has {len(damaged)} rows and clean {len(clean)}; wanted the same crops in both")
     distance = DISTANCES[check.choice(distance, "distance", DISTANCES)]
     worse, floor = distance(damaged, reference), distance(clean, reference)
     ones = _ones(clean), _ones(reference)
-    spread = [worse(*counts) - floor(*counts) for counts in _counts(clean, reference, resamples, seed)]
+    spread = [worse(*counts) - floor(*counts) for counts in _counts(clean, reference, resamples, seed, groups)]
     return worse(*ones) - floor(*ones), float(torch.tensor(spread).std())
 
 

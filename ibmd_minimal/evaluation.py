@@ -22,8 +22,8 @@ from .compute import clock
 from .data.corruptions import corrupt
 from .data.couplings import Photographs, Renderings
 from .data.masks import hide, hole_of
-from .distances import bootstrap
-from .features import hole_features, pair_features, photo_features
+from .distances import EACH, Groups, bootstrap, paired_excess
+from .features import fine_features, fine_hole_features, hole_features, pair_features, photo_features, smooth
 from .metrics import Ruler, consistency, psnr, ratio, ssim
 from .networks import Denoiser
 from .samplers import sample
@@ -37,7 +37,8 @@ class Row:
     """One line of the table; errors are standard errors, None where a number has no meaning.
 
     `method`, `grid`: of the sampler, "" for none. `pairs`: the Fréchet distance of pairs `(x0, xT)`. `accuracy`: of the
-    classifier of solids. `seconds` per 1,000 pictures.
+    classifier of solids. Of photographs, `fine`: the Fréchet distance by a ruler that sees grain too, `smooth`: the
+    share of even ones (`features.smooth`). `seconds` per 1,000 pictures.
     """
 
     who: str
@@ -56,6 +57,10 @@ class Row:
     consistency_error: float | None = None
     accuracy: float | None = None
     accuracy_error: float | None = None
+    fine: float | None = None
+    fine_error: float | None = None
+    smooth: float | None = None
+    smooth_error: float | None = None
     seconds: float | None = None
     method: str = ""
     grid: str = ""
@@ -92,10 +97,12 @@ def mean(values: Tensor) -> tuple[float, float]:
 class Exam:
     """Clean pictures `x0`, their corruptions `xT`, and the rulers made from others: of pictures, and of pairs.
 
-    Where `xT` has holes, the first ruler is of what fills them (`features.hole_features`).
+    Where `xT` has holes, rulers of pictures are of what fills them (`features.hole_features`). `fine_ruler`: of
+    photographs, one that sees grain too; None for solids.
 
     `corruption`: what makes `xT` of `x0`, for the consistency; "" where it cannot be made of a picture. `label`: the
-    classes of solids, else None.
+    classes of solids, else None. `groups`: which photograph, or rendering, each picture comes from, and each of the
+    ruler's.
     """
 
     x0: Tensor
@@ -104,6 +111,8 @@ class Exam:
     pair_ruler: Ruler
     corruption: str = ""
     label: Tensor | None = None
+    groups: Groups = EACH
+    fine_ruler: Ruler | None = None
 
     @classmethod
     def set(cls, coupling: Photographs | Renderings, n: int = 2000, seed: int = 0) -> Exam:
@@ -114,9 +123,13 @@ class Exam:
         x0, xT = own.sample(n, draws)
         solid = isinstance(own, Renderings)
         extract, corruption = (solid_features, "") if solid else (photo_features, own.corruption)
-        label = own.label[own.rows(n, Draws.at(seed, 1))] if solid else None
-        ruler = Ruler.fit(seen, hole_features) if _makes_holes(corruption) else Ruler.fit(seen[0], extract)
-        return cls(x0, xT, ruler, Ruler.fit(seen, partial(pair_features, extract=extract)), corruption, label)
+        rows = own.rows(n, Draws.at(seed, 1))
+        label = own.label[rows] if solid else None
+        holes, groups = _makes_holes(corruption), (rows, others.rows(n, Draws.at(seed, 0)))
+        ruler = Ruler.fit(seen, hole_features) if holes else Ruler.fit(seen[0], extract)
+        pair_ruler = Ruler.fit(seen, partial(pair_features, extract=extract))
+        fine = None if solid else Ruler.fit(seen, fine_hole_features) if holes else Ruler.fit(seen[0], fine_features)
+        return cls(x0, xT, ruler, pair_ruler, corruption, label, groups, fine)
 
     def _seen(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What the ruler is given of the outputs `y`: where there are holes, these are read off `xT`."""
@@ -130,6 +143,16 @@ class Exam:
         """The same and its bootstrap standard error."""
         return self.ruler.measure(self._seen(y))
 
+    def excess(self, y: Tensor, other: Tensor, fine: bool = False) -> tuple[float, float]:
+        """How much farther the outputs `y` are than `other`, both of the same `xT`, and the standard error of that.
+
+        Resampled by photograph, both alike: what the choice of photographs does to both cancels. `fine`: by the
+        `fine_ruler`.
+        """
+        ruler = self.fine_ruler if fine else self.ruler
+        seen = (ruler.features(self._seen(one)) for one in (y, other))
+        return paired_excess("frechet", *seen, ruler.reference, groups=self.groups)
+
     def again(self, x0: Tensor) -> Tensor:
         """Outputs corrupted once more, with the holes of `xT` where the corruption makes some."""
         return hide(x0, hole_of(self.xT)) if _makes_holes(self.corruption) else corrupt(self.corruption, x0)
@@ -142,7 +165,11 @@ class Exam:
         each = *mean(psnr(y, self.x0)), *mean(ssim(y, self.x0))
         back = mean(consistency(y, self.xT, self.again)) if self.corruption else (None, None)
         right = (None, None) if self.label is None else accuracy(y, self.label)
-        return Row(who, nfe, *distances, *each, *back, *right, seconds, **sampler)
+        fine = (None,) * 4
+        if self.fine_ruler:
+            even = smooth(y, self.xT if _makes_holes(self.corruption) else None)
+            fine = *self.fine_ruler.measure(self._seen(y)), *mean(even)
+        return Row(who, nfe, *distances, *each, *back, *right, *fine, seconds, **sampler)
 
     def reference_rows(self) -> list[Row]:
         """The floor (the clean pictures themselves) and the corrupted input."""
@@ -155,7 +182,8 @@ class Exam:
     def first(self, n: int) -> Exam:
         """The exam on its first `n` pictures only, by the same rulers."""
         label = None if self.label is None else self.label[:n]
-        return replace(self, x0=self.x0[:n], xT=self.xT[:n], label=label)
+        groups = (None if self.groups[0] is None else self.groups[0][:n], self.groups[1])
+        return replace(self, x0=self.x0[:n], xT=self.xT[:n], label=label, groups=groups)
 
 
 def _device(model: torch.nn.Module) -> torch.device:
@@ -188,17 +216,19 @@ class Agreement:
 
     Per element. `gap`: mean square of (mean of `draws` samples - teacher at T), `gap_noise` its part due to finitely
     many draws; `variance`: E Var_z G; `teacher_error`: the teacher's mean squared error at NFE 1; `diversity`: their
-    ratio and its standard error; `mean_psnr`: of the mean of the draws, in dB.
+    ratio; `mean_psnr`: of the mean of the draws, in dB. Errors are standard errors over pictures.
     """
 
     draws: int
     gap: float
+    gap_error: float
     gap_noise: float
     variance: float
     teacher_error: float
     diversity: float
     diversity_error: float
     mean_psnr: float
+    mean_psnr_error: float
 
 
 @torch.no_grad()
@@ -215,16 +245,16 @@ def agreement(
     check.count(draws, "draws", least=2)
     outputs = torch.stack([exam.restored(student_of(student, seed + k, label))[0] for k in range(draws)])
     single = exam.restored(teacher_at(teacher, bridge, 1, seed))[0]
-    mean, spread = outputs.mean(0), outputs.var(0).flatten(1).mean(1)
-    error = (single - exam.x0).square().flatten(1).mean(1)
+    center, spread = outputs.mean(0), outputs.var(0).flatten(1).mean(1)
+    gap, error = ((single - one).square().flatten(1).mean(1) for one in (center, exam.x0))
     return Agreement(
         draws,
-        float((mean - single).square().mean()),
+        *mean(gap),
         float(spread.mean()) / draws,
         float(spread.mean()),
         float(error.mean()),
         *ratio(spread, error),
-        float(psnr(mean, exam.x0).mean()),
+        *mean(psnr(center, exam.x0)),
     )
 
 
@@ -269,9 +299,10 @@ def student_row(exam: Exam, student: Student, seed: int = 0, label: int | None =
     return exam.row("student", student.nfe, *exam.restored(student_of(student, seed, label)))
 
 
-COLUMNS = ("who", "NFE", "Fréchet", "kernel x1000", "pairs", "PSNR dB", "SSIM", "consistency", "accuracy", "s/1,000")
-NAMES = ("frechet", "kernel", "pairs", "psnr", "ssim", "consistency", "accuracy")
-DIGITS = (2, 1, 2, 2, 3, 4, 3)
+COLUMNS = ("who", "NFE", "Fréchet", "kernel x1000", "pairs", "PSNR dB", "SSIM", "consistency", "accuracy")
+COLUMNS += ("with grain", "smooth", "s/1,000")
+NAMES = ("frechet", "kernel", "pairs", "psnr", "ssim", "consistency", "accuracy", "fine", "smooth")
+DIGITS = (2, 1, 2, 2, 3, 4, 3, 2, 3)
 
 
 def bracketed(row: dict, name: str, digits: int) -> str:

@@ -179,6 +179,7 @@ def distillation(
     gradient: str = "full",
     alpha: float = 0.5,
     ema: float = 0.99,
+    ema_share: float | None = None,
     betas: tuple[float, float] = (0.0, 0.999),
     fake_betas: tuple[float, float] | None = None,
     clip: float | None = None,
@@ -197,7 +198,7 @@ def distillation(
     fake = fake if fake is not None else fake_from(teacher)
     engine = Distiller(teacher, bridge, student, fake, weight, times=times, gradient=gradient, alpha=alpha)
     common = dict(clip=clip, warmup=warmup, precision=precision)
-    theta = Learner(student, lr, betas=betas, ema=ema, cosine=cosine, flat=flat, **common)
+    theta = Learner(student, lr, betas=betas, ema=ema, ema_share=ema_share, cosine=cosine, flat=flat, **common)
     phi = Learner(
         fake,
         lr if fake_lr is None else fake_lr,
@@ -230,6 +231,7 @@ def distillation(
     recipe |= dict(
         gradient=gradient, alpha=alpha, ema=ema, betas=betas, fake_betas=fake_betas, clip=clip, warmup=warmup
     )
+    recipe |= {} if ema_share is None else {"ema_share": ema_share}
     saving = dict(folder=folder, every=every, recipe=recipe)
     with evaluated(*engine.teachers):
         for history in loop({"student": theta, "fake": phi}, body, steps, **saving, progress=progress, title="student"):
@@ -266,8 +268,8 @@ def distill(teacher, bridge: Bridge | Sequence[Bridge], student: nn.Module, sour
     Options, besides those of :func:`student_loss` (weight, times, gradient, alpha): `fake`, the student's own bridge, a
     copy of the teacher if None; `steps` updates of the student, `fake_steps` of the fake before each, `fake_warmup`
     more before the first; `lr`, `fake_lr`, `betas`, `fake_betas`, `clip`, `warmup`, `cosine`, `flat`; `ema` of the
-    student; `seed`; `accumulate`; `folder` and `every` for checkpoints, which a run of the same options resumes;
-    `precision`; `progress`.
+    student and its `ema_share` (`training.Learner`); `seed`; `accumulate`; `folder` and `every` for checkpoints, which
+    a run of the same options resumes; `precision`; `progress`.
 
     A student of several steps: a fake whose `forward` has a `t_n` is told the time that each sample jumped from. It
     needs that where the student is anchored at xT: there every step aims at the same law of `(x0, xT)`, and a fake that

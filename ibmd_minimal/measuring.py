@@ -19,6 +19,7 @@ from .evaluation import (
     clock,
     formatted,
     mean,
+    student_of,
     student_row,
     table,
     teacher_at,
@@ -28,7 +29,7 @@ from .metrics import consistency, psnr, ssim
 from .networks import Denoiser
 from .recipes import Recipe, recipe
 from .restoring import restorer
-from .results import note, results
+from .results import MOST, farther, note, results, teachers_best
 from .runs import peak_memory, student_role
 from .sources import corrupted, source_of
 from .students import Student
@@ -80,10 +81,12 @@ def whole(
 def said(seen: Agreement) -> str:
     """What was found of the mean over `z`, in three lines."""
     return (
-        f"mean of {seen.draws} student samples against the teacher's single step: mean square {seen.gap:.6f}, of "
-        f"which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\nE Var_z G {seen.variance:.6f}, "
+        f"mean of {seen.draws} student samples against the teacher's single step: mean square {seen.gap:.6f} "
+        f"({seen.gap_error:.6f}), of which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\n"
+        f"E Var_z G {seen.variance:.6f}, "
         f"{seen.diversity:.3f} ({seen.diversity_error:.3f}) of the teacher's squared error at NFE 1, "
-        f"{seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} dB"
+        f"{seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} "
+        f"({seen.mean_psnr_error:.2f}) dB"
     )
 
 
@@ -118,7 +121,9 @@ def measure(
     for row in _rows(exam, guide, students, nfes, seed, label, measured):
         rows.append(row)
         print("  ".join(formatted(rows[-1])), flush=True)
+    rows.sort(key=lambda row: row["nfe"] if row["who"] == "teacher" else 0)  # kept ones may have more passes than new
     print("\n" + table([formatted(row) for row in rows], COLUMNS) + "\n")
+    _compare(exam, guide, students, rows, seed, label)
     seen = {str(one.nfe): agreement(exam, guide, one, guide.bridge, 16, seed, label) for one in students}
     for nfe, one in seen.items():
         print(f"student of NFE {nfe}: {said(one)}\n", flush=True)
@@ -147,6 +152,21 @@ def _rows(
     known = {row["nfe"] for row in measured}
     new = [nfe for nfe in nfes if nfe not in known]
     yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, new, seed))
+
+
+def _compare(exam: Exam, teacher: Denoiser, students: Sequence[Student], rows: list[dict], seed: int, label) -> None:
+    """Note in the students' rows how much farther they are than the teacher's best, on the same pictures; say so."""
+    if not any(row["who"] == "teacher" and row["nfe"] <= MOST for row in rows):
+        return
+    best = teachers_best({"rows": rows})
+    sampler = {key: best[key] for key in ("nfe", "method", "grid")}
+    other, _ = exam.restored(teacher_at(teacher, teacher.bridge, seed=seed, **sampler))
+    for row, one in zip((row for row in rows if row["who"] == "student"), students, strict=True):
+        own, _ = exam.restored(student_of(one, seed, label))
+        row["farther"], row["farther_error"] = exam.excess(own, other)
+        if exam.fine_ruler:
+            row["fine_farther"], row["fine_farther_error"] = exam.excess(own, other, fine=True)
+        print(f"student of NFE {one.nfe}: {farther(row)} farther than the teacher's best, of NFE {best['nfe']}\n")
 
 
 def _measured(name: str, teacher: str, n: int, seed: int) -> list[dict]:

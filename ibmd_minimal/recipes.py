@@ -28,8 +28,10 @@ class Budget:
     """How long and how fast: steps, batch sizes and learning rates of teacher and student.
 
     `start`: the recipe whose teacher the training begins from, None for fresh weights. `student_cool`: in so many
-    updates at the end, the learning rates of student and fake fall to a tenth. `teacher_drawn`, `student_drawn`: how
-    the times of their losses are drawn, names of `matching.TIMES`; those of the student's fake model too.
+    updates at the end, the learning rates of student and fake fall to a tenth. `student_share`: the student's weights
+    are averaged over about so much of its updates, the last ones; 0: by the recipe's `student_ema`. `teacher_drawn`,
+    `student_drawn`: how the times of their losses are drawn, names of `matching.TIMES`; those of the student's fake
+    model too.
     """
 
     teacher_steps: int = 4000
@@ -45,6 +47,7 @@ class Budget:
     blocks: int = 1
     start: str | None = None
     student_cool: int = 0
+    student_share: float = 0.0
     teacher_drawn: str = "uniform"
     student_drawn: str = "uniform"
 
@@ -62,10 +65,10 @@ class Recipe:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
     `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
-    (`networks.UNet`). `students`: the NFE of its students. `small_several`: in what the small budget of those
-    of several passes differs from `small`. `teachers`: the recipes whose teachers share one student,
-    told apart by a label. `multiple`: what height and width have to be multiples of for the corruption; `enlarge`: by
-    how much `restore` enlarges files.
+    (`networks.UNet`). `students`: the NFE of its students; `from_xT`: of those that are anchored at xT
+    (`students.Student`). `small_several`: by NFE, in what the small budget of a student of several passes differs from
+    `small`. `teachers`: the recipes whose teachers share one student, told apart by a label. `multiple`: what height
+    and width have to be multiples of for the corruption; `enlarge`: by how much `restore` enlarges files.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Recipe:
     gated: bool = False
     weight: str = "soft"
     students: tuple[int, ...] = (1,)
+    from_xT: tuple[int, ...] = ()
     teachers: tuple[str, ...] = ()
     gradient: str = "full"
     head_start: tuple[float, ...] | None = None
@@ -99,7 +103,7 @@ class Recipe:
     def budget(self, name: str, nfe: int = 1) -> Budget:
         """The budget called "small" or "full", of a teacher or of the student of `nfe` passes."""
         plan = getattr(self, check.choice(name, "budget", ("small", "full")))
-        own = self.small_several if name == "small" and nfe > 1 else {}
+        own = self.small_several.get(nfe, {}) if name == "small" else {}
         return replace(plan, **own) if own else plan
 
     def make_bridge(self) -> Bridge:
@@ -113,6 +117,10 @@ class Recipe:
                 f"nfe is {nfe}; wanted one of {self.name}'s students, {', '.join(map(str, self.students))}"
             )
         return tuple(1 - k / nfe for k in range(nfe))
+
+    def anchor(self, nfe: int) -> str:
+        """Where the bridge below the steps of the student of `nfe` passes is pinned, see `students.Student`."""
+        return "xT" if nfe in self.from_xT else "x_t"
 
     def network(self, budget: Budget, seed: int) -> Denoiser:
         """The teacher with fresh weights, a function of the seed."""
@@ -159,6 +167,7 @@ def _longer(flat: int) -> dict:
 # A translation's student has farther to go from its teacher's single step, grey, than a restoration's; what its source
 # leaves open is decided near T.
 _FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
+_SHORTER = {"student_steps": 650, "student_cool": 150}
 
 
 def _restoration(name: str, **options) -> Recipe:
@@ -171,13 +180,15 @@ def _translation(name: str, source: str, **options) -> Recipe:
     full = replace(FULL, teacher_drawn="near_T", student_drawn="near_T", student_cool=2000)
     options = {"small": Budget(teacher_steps=6000, **_FARTHER), "full": full} | options
     options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2, 4)}
+    # Each of the four passes is held to the whole law, its colours and light too; held on longer it loses variety.
+    options = {"from_xT": (4,), "small_several": {4: _SHORTER}} | options
     options |= {"head_start": (0.98, 0.2, 0.96, 0.03)}  # drawings leave colours open: noise that varies slowly
     return Recipe(name, source, VP, True, "solids", **options)
 
 
 def _inpainting(name: str, **options) -> Recipe:
     """A conditional VP bridge whose network fills the hole and copies the rest."""
-    options = {"students": (1, 4), "head_start": (0.97, 0.36, 0.992)} | options
+    options = {"students": (1, 4), "from_xT": (4,), "head_start": (0.97, 0.36, 0.992)} | options
     return Recipe(name, name, VP, True, pasted=True, gated=True, sigma0=0.5063, sigmaT=0.44, **options)
 
 
@@ -204,7 +215,13 @@ RECIPES: dict[str, Recipe] = {
             enlarge=4,
             small=Budget(student_lr=6e-5, **_longer(1000)),
         ),
-        _translation("sketch-to-image", "lines", sigmaT=0.968, covariance=0.074),
+        _translation(
+            "sketch-to-image",
+            "lines",
+            sigmaT=0.968,
+            covariance=0.074,
+            small_several={4: _SHORTER | {"student_share": 1 / 3}},
+        ),
         _restoration(
             "jpeg-10",
             sigmaT=0.5040,
@@ -232,7 +249,7 @@ RECIPES: dict[str, Recipe] = {
         _inpainting(
             "inpaint-freeform",
             small=_warm("inpaint-center", student_steps=400),
-            small_several={"student_steps": 500, "student_cool": 250},
+            small_several={4: {"student_steps": 500, "student_cool": 250}},
         ),
         # Student and fake begin as the first teacher: the one that is the nearest to all three.
         Recipe(

@@ -134,7 +134,7 @@ def restore_files(
     for what is no image or not there, which stops nothing.
 
     `teacher`: by the teacher at `nfe` passes (100 if None) instead of the student, of which `nfe` chooses one; if None
-    that of one pass, for inpainting of four.
+    that of the most passes, one for super-resolution and JPEG.
     `checkpoint`: other weights than the shipped. `mask`: a picture, white where inpainting shall fill. `instead`: for a
     student of several teachers, the task it does. ValueError, FileNotFoundError for these; OSError where `out` cannot
     be written. No source is overwritten. What is grey stays grey, but for drawings and maps of normals
@@ -187,8 +187,7 @@ def _model(recipe: Recipe, teacher: bool, nfe: int | None, device: str, checkpoi
     if not teacher and not checkpoint and nfe not in (None, *recipe.students):
         wanted = " or ".join(map(str, recipe.students))
         raise ValueError(f"nfe is {nfe} and {recipe.name} has no such student; wanted {wanted}, or --teacher with it")
-    usual = recipe.students[-1 if recipe.pasted else 0]  # of a hole one pass leaves stains in whole photographs
-    role = "teacher" if teacher else student_role(nfe if nfe in recipe.students else usual)
+    role = "teacher" if teacher else student_role(nfe if nfe in recipe.students else recipe.students[-1])
     owner = instead if teacher and instead else recipe.name
     return load_model(checkpoint or f"{owner}-{role}", device, role=role.partition("-")[0])
 

@@ -50,13 +50,16 @@ def means(entry: dict) -> str:
     step = next(row for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] == 1)
     said = (
         "Student of NFE {nfe}: its variance over z is {diversity} of the teacher's squared error at NFE 1. "
-        "The mean of {draws} draws has a PSNR of {mean_psnr:.2f} dB, the teacher's single step {psnr:.2f}; "
-        "the two differ by a mean square of {gap:.5f}, of which {gap_noise:.5f} is the noise of {draws} draws."
+        "The mean of {draws} draws has a PSNR of {mean_psnr} dB, the teacher's single step {psnr:.2f}; "
+        "the two differ by a mean square of {gap}, of which {gap_noise:.5f} is the noise of {draws} draws."
     )
-    return "\n".join(
-        said.format(**one | {"nfe": nfe, "psnr": step["psnr"], "diversity": bracketed(one, "diversity", 3)})
-        for nfe, one in entry["agreement"].items()
-    )
+    digits = {"diversity": 3, "mean_psnr": 2, "gap": 5}
+
+    def filled(nfe: str, one: dict) -> str:
+        numbers = {name: bracketed(one, name, n) for name, n in digits.items()}
+        return said.format(**one | numbers | {"nfe": nfe, "psnr": step["psnr"]})
+
+    return "\n".join(filled(nfe, one) for nfe, one in entry["agreement"].items())
 
 
 def whole_photographs(entry: dict) -> str:
@@ -100,10 +103,11 @@ def teachers_best(entry: dict) -> dict:
 
 
 def summary(found: dict[str, dict]) -> str:
-    """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', the speed-up in
-    seconds and, in brackets, in passes."""
-    header = ("task", "floor", "corrupted", f"teacher, best to {MOST} (NFE)", "student (NFE)", "diversity")
-    lines = ["| " + " | ".join((*header, "times faster (fewer passes)")) + " |", "|" + "---|" * 7]
+    """One line a task: floor, the teacher's best distance in at most `MOST` passes, the students', how much farther
+    they are by both rulers, the speed-up in seconds and, in brackets, in passes."""
+    header = ["task", "floor", "corrupted", f"teacher, best to {MOST} (NFE)", "student (NFE)", "farther by (error)"]
+    header += ["with grain", "diversity", "times faster (fewer passes)"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, entry in found.items():
         rows = {who: [row for row in entry["rows"] if row["who"] == who] for who in ("floor", "xT", "student")}
         best = teachers_best(entry)
@@ -113,8 +117,22 @@ def summary(found: dict[str, dict]) -> str:
             f"{best['seconds'] / row['seconds']:.0f} ({best['nfe'] / row['nfe']:.0f})" for row in rows["student"]
         )
         reference = [f"{rows[who][0]['frechet']:.2f}" for who in ("floor", "xT")]
-        lines.append("| " + " | ".join([name, *reference, _distance(best), students, diversity, speed]) + " |")
+        beyond = [_beyond(rows["student"], name) for name in ("farther", "fine_farther")]
+        lines.append("| " + " | ".join([name, *reference, _distance(best), students, *beyond, diversity, speed]) + " |")
     return "\n".join(lines)
+
+
+def farther(row: dict, name: str = "farther") -> str:
+    """How much farther a student is than its teacher's best, with its sign and standard error; "-" if unmeasured.
+
+    `name`: "fine_farther" for the distance that sees grain.
+    """
+    return f"{row[name]:+.2f} ({row[f'{name}_error']:.2f})" if name in row else "-"
+
+
+def _beyond(students: Sequence[dict], name: str) -> str:
+    """:func:`farther` of each student, or one "-" where none was measured."""
+    return ", ".join(farther(row, name) for row in students) if any(name in row for row in students) else "-"
 
 
 def _distance(row: dict) -> str:

@@ -20,7 +20,7 @@ from .inverse import distillation
 from .matching import train
 from .networks import Denoiser
 from .recipes import Budget, Coupling, Recipe, recipe
-from .students import Student, student_from
+from .students import Student, ToldFake, student_from
 from .training import world, write_whole
 
 BUDGETS = ("small", "small_several", "full")  # a recipe's fields that say how long it trains, not what
@@ -95,7 +95,11 @@ def clocked(folder: Path, settings: dict) -> Iterator[Callable[[], float]]:
 
 def settings_of(task: Recipe, plan: Budget, role: str, seed: int, data: str) -> dict:
     """What has to be the same for a run of `role` to go on: all that it uses but the number of steps."""
-    others = ("teacher_", "start") if role != "teacher" else ("student", "fake_", "gradient", "betas", "head_start")
+    others = (
+        ("teacher_", "start")
+        if role != "teacher"
+        else ("student", "fake_", "gradient", "betas", "head_start", "from_xT")
+    )
     free = ("name", *BUDGETS, "enlarge", "students", f"{role.partition('-')[0]}_steps")
     every = asdict(task) | asdict(plan) | {"seed": seed, "data": data}
     return {key: value for key, value in every.items() if key not in free and not key.startswith(others)}
@@ -155,9 +159,11 @@ def _parts(task: Recipe, teacher: Denoiser | Sequence[Denoiser], nfe: int, devic
     several."""
     teachers = [one.to(device) for one in (teacher if isinstance(teacher, Sequence) else [teacher])]
     first = teachers[0].with_labels(len(teachers)) if task.teachers else teachers[0]
-    student = student_from(first, task.make_bridge(), task.times(nfe), head_start=task.head_start)
+    anchor = task.anchor(nfe)
+    student = student_from(first, task.make_bridge(), task.times(nfe), anchor, head_start=task.head_start)
     if not task.teachers:
-        return {"teacher": first, "bridge": task.make_bridge(), "student": student}
+        told = {"fake": ToldFake(first, student.times)} if anchor == "xT" else {}
+        return {"teacher": first, "bridge": task.make_bridge(), "student": student} | told
     return {"teacher": teachers, "bridge": task.make_bridge(), "student": student, "fake": first}
 
 
@@ -192,6 +198,8 @@ def distill_student(
     options |= {"fake_betas": task.fake_betas, "fake_warmup": plan.fake_warmup}
     options |= {"weight": task.weight, "times": plan.student_drawn, "ema": task.student_ema, "clip": 1.0}
     options |= {"precision": precision, "seed": seed, "folder": folder, "progress": progress}
+    if plan.student_share:
+        options |= {"ema": 1 - 1e-3, "ema_share": plan.student_share}
     if plan.student_cool:
         options |= {"cosine": plan.student_steps, "flat": max(0, plan.student_steps - plan.student_cool)}
     with clocked(folder, settings_of(task, plan, role, seed, data) | origin) as hours:

@@ -162,6 +162,26 @@ class Student(nn.Module):
         return x_n, t_n
 
 
+class ToldFake(nn.Module):
+    """A fake model that is told which of a student's `times` each sample jumped from; it starts as the teacher.
+
+    Anchored at xT, all steps of a student aim at the same law: a fake model that cannot tell them apart sees their
+    mixture (:func:`inverse.distill`). `teacher`: a network of this library without labels, which it is given here.
+    """
+
+    def __init__(self, teacher: nn.Module, times: Sequence[float]):
+        super().__init__()
+        self.network = teacher.with_labels(len(_descending(times))).requires_grad_(True).train()
+        self.times, self.conditional = tuple(times), teacher.conditional
+
+    def forward(self, x_t: Tensor, t: Tensor, xT: Tensor | None = None, t_n: Tensor | None = None) -> Tensor:
+        """`xhat0`, of the shape of `x_t`; `t_n`: `(batch,)`, each the nearest of the times. ValueError without it."""
+        if t_n is None:
+            raise ValueError(f"t_n is missing; wanted (batch,) of the student's times, {self.times}")
+        times = torch.tensor(self.times, dtype=torch.float64, device=t_n.device)
+        return self.network(x_t, t, xT, label=(t_n[:, None] - times).abs().argmin(1))
+
+
 def student_from(
     teacher: nn.Module,
     bridge: Bridge | None = None,

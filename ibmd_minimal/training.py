@@ -146,8 +146,9 @@ def _betas(betas: object) -> tuple[float, float]:
 class Learner:
     """A module with its optimiser (Adam), its learning rate and its moving average.
 
-    `lr`, `weight_decay`, `betas`: AdamW's. `ema`: decay of the average of the parameters, 0 for none, warmed up as `(1
-    + k)/(10 + k)` at update k. `clip`: largest gradient norm, None for any. `warmup`, `cosine`: updates of a linear
+    `lr`, `weight_decay`, `betas`: AdamW's. `ema`: decay of the average of the parameters, 0 for none, at update k
+    `(1 + k)/(10 + k)` at most, or with an `ema_share` s `k/(k + 1/s)`: the average of about the last share of all
+    updates. `clip`: largest gradient norm, None for any. `warmup`, `cosine`: updates of a linear
     rise and of a cosine decay, which begins after `flat`, see :func:`rate`. `precision`: see :func:`autocast`. Under
     torchrun every process starts from the parameters of the first.
     """
@@ -160,12 +161,14 @@ class Learner:
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         ema: float = 0.0,
+        ema_share: float | None = None,
         clip: float | None = None,
         warmup: int = 0,
         cosine: int | None = None,
         flat: int = 0,
         precision: str = "float32",
     ):
+        self.share = None if ema_share is None else check.positive(ema_share, "ema_share")
         self.module, self.lr, self.warmup = module, check.positive(lr, "lr"), check.count(warmup, "warmup", least=0)
         self.cosine = None if cosine is None else check.count(cosine, "cosine")
         self.flat = check.count(flat, "flat", least=0)
@@ -229,7 +232,8 @@ class Learner:
     @torch.no_grad()
     def _follow(self) -> None:
         if self.decay:
-            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            k = self.updates
+            decay = min(self.decay, (1 + k) / (10 + k) if self.share is None else k / (k + 1 / self.share))
             torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
     @contextlib.contextmanager

@@ -135,6 +135,29 @@ def test_pairing_takes_the_chance_of_the_crops_away(distance):
     assert metrics.paired_excess(distance, damaged, clean, reference, resamples=60, seed=1)[1] != error
 
 
+def test_rows_of_a_group_are_drawn_together_and_the_error_is_that_of_the_groups():
+    groups = torch.arange(40).repeat_interleave(10) + 3  # any numbers name groups
+    counts = distances.resampled(400, 50, torch.Generator().manual_seed(0), groups)
+    assert counts.shape == (50, 400) and torch.equal(counts.sum(1), torch.full((50,), 400.0).double())
+    assert torch.equal(counts, counts[:, ::10].repeat_interleave(10, 1)) and len(counts.unique()) > 3
+    # ten copies of each of forty rows: as groups they tell what forty tell, taken for 400 they look surer
+    few, reference = gaussian(40, 2), gaussian(400, 2, seed=1)
+    moved = few + 0.5 * gaussian(40, 2, seed=2)
+    copies, more = few.repeat_interleave(10, 0), moved.repeat_interleave(10, 0)
+    error = {}
+    for name, own in (("groups", (groups, None)), ("each", distances.EACH)):
+        _, error[name] = metrics.paired_excess("frechet", more, copies, reference, 300, groups=own)
+    _, alone = metrics.paired_excess("frechet", moved, few, reference, 300)
+    assert error["groups"] == pytest.approx(alone, rel=0.15)  # two spreads of 300 resamples, 4% each
+    assert error["groups"] > 1.5 * error["each"]
+
+
+@pytest.mark.parametrize("groups", [torch.zeros(3).long(), torch.zeros(4), torch.tensor([0, -1, 0, 0])])
+def test_groups_that_are_not_one_whole_number_a_row_are_refused(groups):
+    with pytest.raises(ValueError, match=r"groups has shape .*; wanted int64 \(4,\), 0 or more"):
+        distances.resampled(4, 2, torch.Generator(), groups)
+
+
 # -- a ratio of means ---------------------------------------------------------------------------
 
 

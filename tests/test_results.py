@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from ibmd_minimal._random import Draws
 from ibmd_minimal.bridges import brownian, i2sb, vp
 from ibmd_minimal.data.couplings import Photographs, Renderings
 from ibmd_minimal.data.images import to_uint8
+from ibmd_minimal.distances import EACH
 from ibmd_minimal.evaluation import (
     COLUMNS,
     Exam,
@@ -74,6 +76,9 @@ def test_an_exam_is_a_function_of_the_seed_and_of_one_half_of_the_pictures():
     one, same, other = (Exam.set(Photographs(flat, "sr4x-pool", 16), 200, seed) for seed in (0, 0, 1))
     assert torch.equal(one.x0, same.x0) and not torch.equal(one.x0, other.x0)
     assert set((to_uint8(one.x0)[:, 0, 0, 0].int() // 30).tolist()) == {1, 3, 5, 7}
+    greys, reference = to_uint8(one.x0)[:, 0, 0, 0].int() // 60, one.groups[1]
+    assert torch.equal(one.groups[0], greys.long()) and torch.equal(one.first(9).groups[0], greys[:9].long())
+    assert reference.shape == (200,) and set(reference.tolist()) == {0, 1, 2, 3}
     assert one.corruption == "sr4x-pool" and one.label is None and torch.allclose(one.again(one.x0), one.xT)
 
 
@@ -85,6 +90,7 @@ def test_the_classes_of_an_exam_are_those_of_its_pictures():
     assert torch.equal((to_uint8(found.x0)[:, 0, 0, 0] // 40).long(), found.label)
     assert found.corruption == "" and found.first(7).label.tolist() == found.label[:7].tolist()
     row = found.row("floor", 0, found.x0)
+    assert row.fine is None and row.smooth is None and found.fine_ruler is None
     assert row.consistency is None and 0 <= row.accuracy <= 1 and row.accuracy_error >= 0
 
 
@@ -99,13 +105,42 @@ def test_what_fills_the_hole_and_copies_the_rest_is_consistent_and_nothing_else_
     assert holes.row("teacher", 2, changed).consistency == pytest.approx(0.3 / 16, rel=1e-5)
 
 
+def test_how_much_farther_one_set_of_outputs_is_than_another(exam):
+    worse, better = 0.9 * exam.x0, exam.x0
+    excess, error = exam.excess(worse, better)
+    assert excess == pytest.approx(exam.distance(worse) - exam.distance(better), rel=1e-6) and excess > 0 < error
+    assert exam.excess(better, worse) == (pytest.approx(-excess), pytest.approx(error))
+    assert exam.excess(worse, worse) == (0, 0)
+    fine = exam.row("worse", 1, worse).fine - exam.row("better", 1, better).fine
+    assert exam.excess(worse, better, fine=True)[0] == pytest.approx(fine, rel=1e-6) != excess
+    alone = replace(exam, groups=EACH).excess(worse, better)
+    assert alone[0] == pytest.approx(excess) and alone[1] != error
+
+
+def test_a_student_is_set_against_its_teacher_s_best(exam, capsys):
+    teacher = randomised(tiny.SR.network(tiny.SMALL, 0))
+    students = [Student(teacher), student_from(tiny.SR.network(tiny.SMALL, 1))]
+    rows = [row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, (1,))]
+    own = [student_row(exam, one).noted() for one in students]
+    measuring._compare(exam, teacher, students, own + rows, 0, None)
+    assert own[0]["farther"] == 0 == own[0]["farther_error"]  # the teacher's own single pass
+    assert own[1]["farther"] == pytest.approx(own[1]["frechet"] - rows[0]["frechet"]) and own[1]["farther_error"] > 0
+    assert own[1]["fine_farther"] == pytest.approx(own[1]["fine"] - rows[0]["fine"])
+    assert "student of NFE 1: +0.00 (0.00) farther than the teacher's best, of NFE 1" in capsys.readouterr().out
+    later = [rows[0] | {"nfe": 1000}]
+    without = [{"who": "student", "nfe": 1}]
+    measuring._compare(exam, teacher, students[:1], without + later, 0, None)
+    assert "farther" not in without[0]
+
+
 def test_rows_are_kept_as_json_without_what_is_not_there(exam):
     floor, corrupted = exam.reference_rows()
     for row in (floor, corrupted):
         noted = row.noted()
         assert json.loads(json.dumps(noted, allow_nan=False)) == noted
         assert not [key for key, value in noted.items() if value is None or value == ""]
-        assert "accuracy" not in noted and "seconds" not in noted and "method" not in noted
+        assert noted["fine"] > 0 <= noted["smooth"] <= 1 and noted["fine_error"] > 0
+    assert "accuracy" not in noted and "seconds" not in noted and "method" not in noted
     assert "psnr" not in floor.noted() and math.isinf(floor.psnr) and corrupted.noted()["psnr"] > 0
     assert floor.noted()["nfe"] == 0 and corrupted.noted()["consistency"] < 1e-6
     assert floor.frechet < corrupted.frechet and floor.pairs < corrupted.pairs
@@ -116,7 +151,7 @@ def test_a_row_as_text():
     text = dict(zip(COLUMNS, formatted(row.noted())))
     assert text["who"] == "teacher DBIM" and text["NFE"] == "5" and text["Fréchet"] == "1.23 (0.10)"
     assert text["kernel x1000"] == "12.3 (1.0)" and text["pairs"] == "2.50 (0.20)" and text["s/1,000"] == "3.2"
-    assert text["consistency"] == text["accuracy"] == "-"
+    assert {text[name] for name in ("consistency", "accuracy", "with grain", "smooth")} == {"-"}
     assert formatted(Row("floor", 0, *[1.0] * 10).noted())[1] == "-"
 
 
@@ -203,6 +238,9 @@ def test_agreement_measures_the_mean_and_the_variance_of_a_known_student(exam):
     # 200 x 768 values: the variance of 8 draws has a relative standard error of sqrt(2/7/153600), 0.14%
     assert seen.variance == pytest.approx(0.01, rel=0.007) and seen.gap_noise == pytest.approx(0.01 / 8, rel=0.007)
     assert seen.gap == pytest.approx(seen.gap_noise, rel=0.02)
+    # each picture's gap is a mean of 768 squares of standard normals, and the mean's error that over sqrt(200)
+    assert seen.gap_error == pytest.approx(seen.gap * (2 / 768 / 200) ** 0.5, rel=0.25)
+    assert 0 < seen.mean_psnr_error < 1
     single = exam.restored(teacher_at(teacher, teacher.bridge, 1, 0))[0]
     assert seen.teacher_error == pytest.approx(float((single - exam.x0).square().mean()))
     assert seen.diversity == pytest.approx(seen.variance / seen.teacher_error, rel=1e-5)
@@ -234,11 +272,13 @@ def costs(steps: int, passes: int) -> dict:
 
 def entry(scale: float = 1.0, students: tuple[int, ...] = (1,)) -> dict:
     rows = [row("floor", 0, 1.0 * scale), row("xT", 0, 13.0 * scale)]
-    rows += [row("student", nfe, (3.0 - nfe / 4) * scale, seconds=2.0 * nfe, accuracy=0.9) for nfe in students]
+    found = {"accuracy": 0.9, "farther": 0.3, "farther_error": 0.1, "fine_farther": -0.1, "fine_farther_error": 0.2}
+    rows += [row("student", nfe, (3.0 - nfe / 4) * scale, seconds=2.0 * nfe, **found) for nfe in students]
     training = {"t": costs(4000, 768_000), "s": costs(500, 323_200) | {"memory_mb": 694}}
     for nfe, frechet, method in ((1, 12.0, "posterior"), (20, 2.5, "dbim"), (100, 2.7, "posterior")):
         rows.append(row("teacher", nfe, frechet * scale, seconds=3.0 * nfe, method=method, psnr=22.5, psnr_error=0.1))
-    about_z = {"diversity_error": 0.01, "draws": 16, "gap": 0.002, "gap_noise": 0.0005, "mean_psnr": 25.0}
+    about_z = {"diversity_error": 0.01, "draws": 16, "gap": 0.002, "gap_error": 0.0003, "gap_noise": 0.0005}
+    about_z |= {"mean_psnr": 25.0, "mean_psnr_error": 0.2}
     seen = {str(nfe): {"diversity": 0.5 + nfe / 10} | about_z for nfe in students}
     about = {"data": "4 photographs", "n": 200, "seed": 0, "machine": {"device": "1 CPU thread", "cpu": "abacus"}}
     about["memory_mb"] = 900
@@ -266,7 +306,7 @@ def cells(line: str) -> list[str]:
 
 def test_a_table_has_a_line_for_each_row_and_no_column_without_a_number():
     header, rule, *lines = markdown(entry()).splitlines()
-    assert cells(header) == [name for name in COLUMNS if name != "consistency"]
+    assert cells(header) == [name for name in COLUMNS if name not in ("consistency", "with grain", "smooth")]
     assert set(cells(rule)) == {"---"} and len(lines) == 6
     assert all(len(cells(line)) == len(cells(header)) for line in (rule, *lines))
     assert cells(lines[0])[:3] == ["floor", "-", "1.00 (0.10)"] and cells(lines[4])[:2] == ["teacher DBIM", "20"]
@@ -274,14 +314,26 @@ def test_a_table_has_a_line_for_each_row_and_no_column_without_a_number():
 
 def test_the_summary_sets_the_teacher_s_best_beside_every_student():
     header, rule, first, second = summary({"a": entry(), "b": entry(2.0, (1, 4))}).splitlines()
-    assert len(cells(header)) == len(cells(rule)) == len(cells(first)) == 7
-    assert cells(first) == ["a", "1.00", "13.00", "2.50 (20, DBIM)", "2.75 (1)", "0.60", "30 (20)"]
+    assert len(cells(header)) == len(cells(rule)) == len(cells(first)) == 9
+    assert cells(first) == [
+        "a",
+        "1.00",
+        "13.00",
+        "2.50 (20, DBIM)",
+        "2.75 (1)",
+        "+0.30 (0.10)",
+        "-0.10 (0.20)",
+        "0.60",
+        "30 (20)",
+    ]
     assert cells(second) == [
         "b",
         "2.00",
         "26.00",
         "5.00 (20, DBIM)",
         "5.50 (1), 4.00 (4)",
+        "+0.30 (0.10), +0.30 (0.10)",
+        "-0.10 (0.20), -0.10 (0.20)",
         "0.60, 0.90",
         "30 (20), 8 (5)",
     ]
@@ -302,8 +354,8 @@ def test_the_text_between_the_marks_is_the_results_and_the_rest_stays():
 def test_the_mean_over_z_is_told_beside_the_teacher_s_single_step():
     first, second = means(entry(students=(1, 4))).splitlines()
     assert first.startswith("Student of NFE 1: its variance over z is 0.600 (0.010) of the teacher's squared error")
-    assert "The mean of 16 draws has a PSNR of 25.00 dB, the teacher's single step 22.50;" in second
-    assert second.startswith("Student of NFE 4") and "0.00200, of which 0.00050 is the noise" in second
+    assert "The mean of 16 draws has a PSNR of 25.00 (0.20) dB, the teacher's single step 22.50;" in second
+    assert second.startswith("Student of NFE 4") and "0.00200 (0.00030), of which 0.00050 is the noise" in second
 
 
 def test_whole_photographs_have_a_table_where_there_are_some():

@@ -329,3 +329,43 @@ def test_bad_input_is_refused_in_one_sentence(call, error, match):
     with pytest.raises(error, match=match) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# -- grain ------------------------------------------------------------------------------------------
+
+
+def test_grain_of_pictures_that_are_known():
+    flat = torch.full((2, 3, 16, 16), 0.25)
+    assert torch.allclose(features.grain(flat), torch.full((2, 9), math.log(features.GREY_LEVEL / 4)).double())
+    assert features.smooth(flat).tolist() == [1, 1]
+    # every second pixel eight levels up: a pixel is half of the step from the mean of its neighbours
+    board = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 8 * features.GREY_LEVEL + flat
+    wanted = torch.full((2, 9), math.log(4.25 * features.GREY_LEVEL)).double()
+    assert torch.allclose(features.grain(board), wanted, atol=1e-4) and features.smooth(board).tolist() == [0, 0]
+
+
+def test_grain_of_a_hole_is_that_of_what_fills_it():
+    hole = centre_mask(16)[None, None].float() if centre_mask(16).ndim == 2 else centre_mask(16).float()
+    hole = hole.reshape(1, 1, 16, 16)
+    loud = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    deep = F.pad(torch.full((1, 3, 6, 6), 0.25), (5,) * 4)  # even beyond the hole's rim, which looks outside
+    inside = F.pad(torch.ones(1, 1, 4, 4), (6,) * 4)
+    mixed = torch.where(F.pad(torch.ones(1, 1, 6, 6), (5,) * 4) > 0, deep, loud)
+    even = math.log(features.GREY_LEVEL / 4)
+    assert torch.allclose(features.grain(mixed, inside), torch.full((1, 9), even).double(), atol=1e-4)
+    assert bool((features.grain(mixed) > even + 1).all())
+    xT = hide(mixed, hole)
+    assert features.fine_hole_features(mixed, xT).shape == (1, 103)
+    assert torch.equal(features.fine_hole_features(mixed, xT)[:, :94], features.hole_features(mixed, xT))
+    assert torch.equal(features.fine_features(mixed)[:, 94:], features.grain(mixed))
+
+
+def test_a_grain_that_standard_deviations_do_not_hear_is_heard():
+    """One grey level of noise: what a trained network saw and the first ruler did not."""
+    crops = random_crops(load("photos", "test", half=True), 800, 32, torch.Generator().manual_seed(0))
+    seen, found = noise(crops[:400], 1.0), {}
+    for extract in (features.photo_features, features.fine_features):
+        ruler = Ruler.fit(crops[400:], extract)
+        found[extract] = strength(ruler.features(seen), ruler.features(crops[:400]), ruler)
+    # two strengths of 14% each, from the same resamples; measured here: 6.4 and 4.0
+    assert found[features.fine_features] > 5 and found[features.fine_features] > 1.2 * found[features.photo_features]

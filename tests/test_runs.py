@@ -187,16 +187,18 @@ def test_a_run_s_own_teacher_comes_before_the_shipped_one(folder, tmp_path, caps
 # -- students ------------------------------------------------------------------------------------
 
 
-def test_a_student_of_two_passes_has_a_name_of_its_own_and_goes_on_where_it_stopped(folder, tmp_path):
-    teacher = teacher_of("tiny-hole", "small", folder)
+@pytest.mark.parametrize("anchor", ["x_t", "xT"])
+def test_a_student_of_two_passes_has_a_name_of_its_own_and_goes_on_where_it_stopped(folder, tmp_path, anchor):
+    teacher, task = teacher_of("tiny-hole", "small", folder), replace(tiny.HOLE, from_xT=(2,) if anchor == "xT" else ())
     options = {"nfe": 2, "progress": False}
-    whole = distill_student(tiny.HOLE, teacher, runs=tmp_path / "a", **options)
-    distill_student(tiny.HOLE, teacher, runs=tmp_path / "b", steps=1, **options)
-    parts = distill_student(tiny.HOLE, teacher, runs=tmp_path / "b", **options)
+    whole = distill_student(task, teacher, runs=tmp_path / "a", **options)
+    distill_student(task, teacher, runs=tmp_path / "b", steps=1, **options)
+    parts = distill_student(task, teacher, runs=tmp_path / "b", **options)
     assert whole.card == tmp_path / "a/tiny-hole/small/student-2-seed0/tiny-hole-student-2.json"
     assert len(parts.history) == 2 and parts.history == whole.history and equal(parts.model, whole.model)
     card, loaded = card_of(whole.card), load_model(whole.card, role="student")
     assert card["times"] == [1.0, 0.5] and card["role"] == "student-2" and card["steps"] == 2 and loaded.nfe == 2
+    assert loaded.anchor == card["anchor"] == task.anchor(2) == anchor and task.anchor(1) == "x_t"
     assert card["teacher"] == card_of(tiny.stem(folder, "teacher", "tiny-hole"))["sha256"]
     x0, xT = tiny.HOLE.coupling("test").sample(3, Draws.at(0, 0))
     outside = (xT != 0).any(1, keepdim=True).expand_as(xT)
@@ -238,8 +240,9 @@ def test_a_student_of_another_teacher_or_other_settings_is_not_gone_on_with(fold
 
 
 def test_a_student_of_several_passes_may_have_a_small_budget_of_its_own():
-    task = replace(tiny.SR, small_several={"student_steps": 7})
+    task = replace(tiny.SR, small_several={4: {"student_steps": 7}})
     assert task.budget("small", 4).student_steps == 7 != task.budget("small").student_steps
+    assert task.budget("small", 2) is task.small
     assert task.budget("full", 4) is task.full and tiny.SR.budget("small", 4) is tiny.SR.small
 
 
@@ -248,8 +251,9 @@ KEYS = {
     "patch", "pasted", "seed", "sigma0", "sigmaT", "size", "teachers", "weight", "widths",
 }  # fmt: skip
 TEACHER_KEYS = {"teacher_batch", "teacher_drawn", "teacher_ema", "teacher_lr", "start"}
-STUDENT_KEYS = {"betas", "fake_betas", "fake_lr", "fake_steps", "fake_warmup", "gradient", "head_start",
-                "student_batch", "student_cool", "student_drawn", "student_ema", "student_lr"}  # fmt: skip
+STUDENT_KEYS = {"betas", "fake_betas", "fake_lr", "fake_steps", "fake_warmup", "from_xT", "gradient", "head_start",
+                "student_batch", "student_cool", "student_drawn", "student_ema", "student_lr",
+                "student_share"}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ibmd_minimal._random import normal
 from ibmd_minimal.bridges import Bridge, brownian, ve, vp
 from ibmd_minimal.exact import GaussianCoupling
 from ibmd_minimal.inverse import distill
 from ibmd_minimal.matching import noised
 from ibmd_minimal.networks import MLP
-from ibmd_minimal.students import ByLabel, Student, student_from
+from ibmd_minimal.students import ByLabel, Student, ToldFake, student_from
 from ibmd_minimal.training import Batches
 
 F64 = torch.float64
+X = torch.zeros(1, 2)
 PLANE = GaussianCoupling.of([0.7, -0.4], [-0.3, 0.2], [[0.8, 0.2], [0.2, 0.6]], 1.0, [[0.3, -0.4], [0.5, 0.2]])
 LINE = GaussianCoupling.of([0.7], [-0.3], 0.8, 1.0, -0.4)
 OTHER = GaussianCoupling.of([-0.8], [0.2], 0.3, 1.0, 0.3)
@@ -302,6 +304,34 @@ def test_bridges_by_label_are_the_bridges_row_by_row(times):
         wanted = noised(bridge, x0, xT, None, times, z, torch.Generator().manual_seed(0))
         for one, other in zip(found, wanted):
             assert torch.allclose(one[label == k], other[label == k], rtol=1e-12)
+
+
+def test_a_told_fake_begins_as_the_teacher_and_can_tell_the_times_apart():
+    torch.manual_seed(0)
+    teacher = MLP(vp(2.0, 0.1), conditional=True)
+    fake, x, t = ToldFake(teacher, TIMES[4]), torch.randn(4, 2), torch.full((4,), 0.2)
+    t_n = torch.tensor([1.0, 0.76, 0.5, 0.24])  # each the nearest of the times, whatever rounding did to it
+    assert fake.conditional and torch.equal(fake(x, t, x + 1, t_n=t_n), teacher(x, t, x + 1))
+    with torch.no_grad():
+        next(p for p in fake.network.parameters() if p.ndim > 1)[:, -4:] = torch.randn(4)
+    same = x[:1].expand(4, 2)
+    assert len(fake(same, t, same, t_n=t_n).unique(dim=0)) == 4
+    assert torch.equal(fake(same, t, same, t_n=t_n), fake(same, t, same, t_n=torch.tensor(TIMES[4])))
+    assert all(p.requires_grad for p in fake.parameters()) and fake.training
+    with pytest.raises(ValueError, match=r"t_n is missing; wanted \(batch,\) of the student's times, \(1.0, 0.75"):
+        fake(x, t, x)
+
+
+@pytest.mark.parametrize("nfe", [2, 4])
+def test_a_told_fake_is_told_by_the_distillation(nfe):
+    teacher, told = MLP(vp(2.0, 0.1), conditional=True), []
+    student, fake = student_from(teacher, teacher.bridge, TIMES[nfe], "xT"), ToldFake(teacher, TIMES[nfe])
+    heard = fake.forward
+    fake.forward = lambda x_t, t, xT, t_n: told.append((t, t_n)) or heard(x_t, t, xT, t_n)
+    options = {"fake": fake, "steps": 2, "fake_steps": 1, "progress": False}
+    distill(teacher, teacher.bridge, student, Batches(lambda draws: normal((64, 2), X, draws)), **options)
+    t, t_n = (torch.cat(each) for each in zip(*told))
+    assert set(t_n.tolist()) == set(TIMES[nfe]) and bool((t > t_n).any())  # the whole bridge, from every step
 
 
 @pytest.mark.parametrize(

@@ -84,13 +84,14 @@ def test_an_update_is_adam_s_by_its_textbook_formula():
         torch.testing.assert_close(p.detach(), x, rtol=1e-12, atol=1e-12)
 
 
-def test_the_average_follows_its_formula_and_takes_over_at_the_end():
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_the_average_follows_its_formula_and_takes_over_at_the_end(share):
     module = fresh()
-    one = learner(module, ema=0.5)
+    one = learner(module, ema=0.5 if share is None else 0.75, ema_share=share)
     average = [p.detach().clone() for p in module.parameters()]
     for k in range(1, 8):
         one.update([quadratic(module)], k)
-        decay = min(0.5, (1 + k) / (10 + k))
+        decay = min(0.5, (1 + k) / (10 + k)) if share is None else min(0.75, k / (k + 2))
         average = [decay * a + (1 - decay) * p.detach() for a, p in zip(average, module.parameters())]
     raw = [p.detach().clone() for p in module.parameters()]
     with one.averaged() as held:
@@ -99,6 +100,18 @@ def test_the_average_follows_its_formula_and_takes_over_at_the_end():
     assert all(torch.equal(p, r) for p, r in zip(module.parameters(), raw))
     for p, a in zip(one.finish().parameters(), average):
         torch.testing.assert_close(p.detach(), a, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_over_a_share_is_that_of_the_last_updates():
+    """Of parameters that grow by one an update, with share 1/3: 3/4 of the way, whatever the number of updates."""
+    for updates in (40, 400):
+        one = learner(nn.Linear(1, 1), ema=1.0, ema_share=1 / 3)
+        for k in range(1, updates + 1):
+            with torch.no_grad():
+                one.parameters[0].fill_(k)
+            one.updates = k
+            one._follow()
+        assert float(one.average[0]) == pytest.approx(0.75 * updates, abs=1)
 
 
 def test_averaged_parameters_go_back_after_an_error():
@@ -156,6 +169,7 @@ def test_frozen_parameters_stay():
         (lambda: Learner(nn.SiLU(), 1e-3), ValueError, "SiLU has no parameters"),
         (lambda: Learner("net", 1e-3), ValueError, "str has no parameters"),
         (lambda: Learner(fresh(), 0.0), ValueError, "lr is 0.0"),
+        (lambda: Learner(fresh(), 1e-3, ema=0.9, ema_share=0.0), ValueError, "ema_share is 0"),
         (lambda: Learner(fresh(), 1e-3, ema=1.5), ValueError, "ema is 1.5"),
         (lambda: Learner(fresh(), 1e-3, clip=-1), ValueError, "clip is -1"),
         (lambda: Learner(fresh(), 1e-3, warmup=-1), ValueError, "warmup is -1"),

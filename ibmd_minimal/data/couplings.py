@@ -19,7 +19,7 @@ from .. import _checks as check
 from .._files import write_whole
 from .._random import Draws, draw
 from .corruptions import corrupt
-from .images import random_crops, to_float, to_uint8
+from .images import cropped_from, random_crops, to_float, to_uint8
 from .solids import SPLITS, solids
 
 SOURCES = ("lines", "normals")
@@ -39,6 +39,10 @@ class Photographs:
         """`n` pairs: image, place, mirroring and a random corruption's own numbers all come from `draws`."""
         x0 = random_crops(self.images, n, self.size, draws)
         return x0, corrupt(self.corruption, x0, draws)
+
+    def rows(self, n: int, draws: Draws | torch.Generator | None = None) -> Tensor:
+        """Which photograph each of the `n` pairs of :meth:`sample` comes from, int64 `(n,)`."""
+        return cropped_from(len(self.images), n, draws)
 
     def halves(self) -> tuple[Photographs, Photographs]:
         """Every second photograph, and the others."""

@@ -226,6 +226,16 @@ def training_photographs(
 # -- crops --------------------------------------------------------------------------------------
 
 
+def _places(n: int, draws: Draws | torch.Generator | None) -> Tensor:
+    """Four numbers in [0, 1) for each crop, float64 `(n, 4)`: which image, how far down, how far across, mirrored."""
+    return draw(torch.rand, (n, 4), torch.empty(0, dtype=torch.float64), draws)
+
+
+def cropped_from(images: int, n: int, draws: Draws | torch.Generator | None) -> Tensor:
+    """Which of so many images each of :func:`random_crops`' n crops comes from at the same draws, int64 `(n,)`."""
+    return (_places(n, draws)[:, 0] * images).long()
+
+
 def random_crops(images: Sequence[Tensor], n: int, size: int, draws: Draws | torch.Generator | None = None) -> Tensor:
     """`n` square crops, float32 `(n, 3, size, size)` in [-1, 1]: image, place and mirroring drawn uniformly.
 
@@ -239,9 +249,8 @@ def random_crops(images: Sequence[Tensor], n: int, size: int, draws: Draws | tor
     small = next((image for image in images if image.shape[1] < size or image.shape[2] < size), None)
     if small is not None:
         raise ValueError(f"an image is {small.shape[1]}x{small.shape[2]} pixels; wanted {size} or more on each side")
-    numbers = draw(torch.rand, (n, 4), torch.empty(0, dtype=torch.float64), draws)
     crops = []
-    for which, down, across, mirror in numbers.tolist():
+    for which, down, across, mirror in _places(n, draws).tolist():
         image = images[int(which * len(images))].numpy()  # a view: slices and mirrors cost less than in torch
         top, left = int(down * (image.shape[1] - size + 1)), int(across * (image.shape[2] - size + 1))
         crop = image[:, top : top + size, left : left + size]
