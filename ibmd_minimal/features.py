@@ -117,11 +117,13 @@ def hole_features(x: Tensor, xT: Tensor, batch: int = 100) -> Tensor:
 GRAIN = (0.1, 0.3, 0.5)  # quantiles
 
 
-def _fine(x: Tensor) -> Tensor:
-    """By how much each pixel of files differs from its neighbours' binomial mean, `(n, 3, height, width)`."""
-    x, line = to_float(to_uint8(x)), torch.tensor([0.25, 0.5, 0.25], device=x.device)
+def _fine(x: Tensor, where: Tensor | None) -> Tensor:
+    """By how much each pixel of files differs from its neighbours' binomial mean, `(n, 3, height, width)`; NaN where
+    `where` is 0."""
+    x, line = to_float(to_uint8(colour_images(x))), torch.tensor([0.25, 0.5, 0.25], device=x.device)
     kernel = torch.outer(line, line).expand(3, 1, 3, 3)
-    return (x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, groups=3)).abs()
+    fine = (x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, groups=3)).abs()
+    return fine if where is None else torch.where(where > 0, fine, torch.nan)
 
 
 @torch.no_grad()
@@ -132,9 +134,7 @@ def grain(x: Tensor, where: Tensor | None = None) -> Tensor:
     neighbours' mean. Standard deviations are made by the contours and do not hear a grain of one or two grey levels;
     quantiles do, for it leaves no position even. `where`: the positions that count, `(n, 1, height, width)` above 0.
     """
-    fine = _fine(colour_images(x))
-    fine = fine.flatten(2) if where is None else torch.where(where > 0, fine, torch.nan).flatten(2)
-    found = fine.nanquantile(torch.tensor(GRAIN, device=x.device), 2)
+    found = _fine(x, where).flatten(2).nanquantile(torch.tensor(GRAIN, device=x.device), 2)
     return (found.permute(1, 2, 0).flatten(1) + GREY_LEVEL / 4).log().double().cpu()
 
 
@@ -155,8 +155,7 @@ def fine_hole_features(x: Tensor, xT: Tensor, batch: int = 100) -> Tensor:
 def smooth(x: Tensor, xT: Tensor | None = None) -> Tensor:
     """Whether most of a picture is even, `(n,)`, float64: 1 where the median of how far a pixel is from its neighbours'
     mean is under one grey level, else 0. With `xT`: of what fills its hole."""
-    fine = _fine(colour_images(x))
-    fine = fine if xT is None else torch.where(hole_of(xT) > 0, fine, torch.nan)
+    fine = _fine(x, None if xT is None else hole_of(xT))
     return (fine.flatten(1).nanmedian(1).values < GREY_LEVEL).double().cpu()
 
 

@@ -85,8 +85,7 @@ def said(seen: Agreement) -> str:
         f"({seen.gap_error:.6f}), of which {seen.gap_noise:.6f} is the noise of {seen.draws} draws\n"
         f"E Var_z G {seen.variance:.6f}, "
         f"{seen.diversity:.3f} ({seen.diversity_error:.3f}) of the teacher's squared error at NFE 1, "
-        f"{seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} "
-        f"({seen.mean_psnr_error:.2f}) dB"
+        f"{seen.teacher_error:.6f}\nPSNR of that mean {seen.mean_psnr:.2f} ({seen.mean_psnr_error:.2f}) dB"
     )
 
 

@@ -167,6 +167,7 @@ def _longer(flat: int) -> dict:
 # A translation's student has farther to go from its teacher's single step, grey, than a restoration's; what its source
 # leaves open is decided near T.
 _FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
+# Anchored at xT, each of four passes is held to the whole law, its colours and light too; held on, it loses variety.
 _SHORTER = {"student_steps": 650, "student_cool": 150}
 
 
@@ -178,10 +179,8 @@ def _restoration(name: str, **options) -> Recipe:
 def _translation(name: str, source: str, **options) -> Recipe:
     """A conditional VP bridge (DDBM) from what a solid's picture was drawn from."""
     full = replace(FULL, teacher_drawn="near_T", student_drawn="near_T", student_cool=2000)
-    options = {"small": Budget(teacher_steps=6000, **_FARTHER), "full": full} | options
-    options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2, 4)}
-    # Each of the four passes is held to the whole law, its colours and light too; held on longer it loses variety.
-    options = {"from_xT": (4,), "small_several": {4: _SHORTER}} | options
+    options = {"small": Budget(teacher_steps=6000, **_FARTHER), "small_several": {4: _SHORTER}, "full": full} | options
+    options |= {"size": 64, "patch": 4, "gated": True, "sigma0": 0.514, "students": (1, 2, 4), "from_xT": (4,)}
     options |= {"head_start": (0.98, 0.2, 0.96, 0.03)}  # drawings leave colours open: noise that varies slowly
     return Recipe(name, source, VP, True, "solids", **options)
 

@@ -199,7 +199,7 @@ def distill_student(
     options |= {"weight": task.weight, "times": plan.student_drawn, "ema": task.student_ema, "clip": 1.0}
     options |= {"precision": precision, "seed": seed, "folder": folder, "progress": progress}
     if plan.student_share:
-        options |= {"ema": 1 - 1e-3, "ema_share": plan.student_share}
+        options |= {"ema": 0.999, "ema_share": plan.student_share}
     if plan.student_cool:
         options |= {"cosine": plan.student_steps, "flat": max(0, plan.student_steps - plan.student_cool)}
     with clocked(folder, settings_of(task, plan, role, seed, data) | origin) as hours:

@@ -345,8 +345,6 @@ def test_grain_of_pictures_that_are_known():
 
 
 def test_grain_of_a_hole_is_that_of_what_fills_it():
-    hole = centre_mask(16)[None, None].float() if centre_mask(16).ndim == 2 else centre_mask(16).float()
-    hole = hole.reshape(1, 1, 16, 16)
     loud = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     deep = F.pad(torch.full((1, 3, 6, 6), 0.25), (5,) * 4)  # even beyond the hole's rim, which looks outside
     inside = F.pad(torch.ones(1, 1, 4, 4), (6,) * 4)
@@ -354,7 +352,7 @@ def test_grain_of_a_hole_is_that_of_what_fills_it():
     even = math.log(features.GREY_LEVEL / 4)
     assert torch.allclose(features.grain(mixed, inside), torch.full((1, 9), even).double(), atol=1e-4)
     assert bool((features.grain(mixed) > even + 1).all())
-    xT = hide(mixed, hole)
+    xT = hide(mixed, centre_mask(16))
     assert features.fine_hole_features(mixed, xT).shape == (1, 103)
     assert torch.equal(features.fine_hole_features(mixed, xT)[:, :94], features.hole_features(mixed, xT))
     assert torch.equal(features.fine_features(mixed)[:, 94:], features.grain(mixed))
