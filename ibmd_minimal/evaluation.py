@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -38,7 +38,7 @@ class Row:
 
     `method`, `grid`: of the sampler, "" for none. `pairs`: the Fréchet distance of pairs `(x0, xT)`. `accuracy`: of the
     classifier of solids. Of photographs, `fine`: the Fréchet distance by a ruler that sees grain too, `smooth`: the
-    share of even ones (`features.smooth`). `seconds` per 1,000 pictures.
+    share of even ones (`features.smooth`). `seconds` per 1,000 pictures. `outputs`: what was measured.
     """
 
     who: str
@@ -64,11 +64,12 @@ class Row:
     seconds: float | None = None
     method: str = ""
     grid: str = ""
+    outputs: Tensor | None = field(default=None, repr=False, compare=False)
 
     def noted(self) -> dict:
-        """As JSON keeps it: without what is not there and what is not finite."""
-        found = asdict(self).items()
-        return {key: value for key, value in found if value not in (None, "") and not _infinite(value)}
+        """As JSON keeps it: without the outputs, what is not there and what is not finite."""
+        found = {key: value for key, value in vars(self).items() if key != "outputs"}
+        return {key: value for key, value in found.items() if value not in (None, "") and not _infinite(value)}
 
 
 def timed(restore: Restorer, xT: Tensor, batch: int) -> tuple[Tensor, float]:
@@ -169,7 +170,7 @@ class Exam:
         if self.fine_ruler:
             even = smooth(y, self.xT if _makes_holes(self.corruption) else None)
             fine = *self.fine_ruler.measure(self._seen(y)), *mean(even)
-        return Row(who, nfe, *distances, *each, *back, *right, *fine, seconds, **sampler)
+        return Row(who, nfe, *distances, *each, *back, *right, *fine, seconds, **sampler, outputs=y)
 
     def reference_rows(self) -> list[Row]:
         """The floor (the clean pictures themselves) and the corrupted input."""

@@ -19,7 +19,6 @@ from .evaluation import (
     clock,
     formatted,
     mean,
-    student_of,
     student_row,
     table,
     teacher_at,
@@ -29,7 +28,7 @@ from .metrics import consistency, psnr, ssim
 from .networks import Denoiser
 from .recipes import Recipe, recipe
 from .restoring import restorer
-from .results import MOST, farther, note, results, teachers_best
+from .results import farther, note, results, teachers_best
 from .runs import peak_memory, student_role
 from .sources import corrupted, source_of
 from .students import Student
@@ -116,13 +115,15 @@ def measure(
     guide, *students = (load_model(one, device, role) for one, role in zip(names, ["teacher"] + ["student"] * 9))
     print(f"{name}: {n} pictures of {coupling.words}\n", flush=True)
     measured = _measured(name, names[0], n, seed) if again else []
-    exam, rows = Exam.set(coupling, n, seed), []
-    for row in _rows(exam, guide, students, nfes, seed, label, measured):
+    exam, rows, outputs, best = Exam.set(coupling, n, seed), [], [], None
+    for row, y in _rows(exam, guide, students, nfes, seed, label, measured):
         rows.append(row)
-        print("  ".join(formatted(rows[-1])), flush=True)
+        outputs += [y] if row["who"] == "student" else []
+        best = y if row is teachers_best({"rows": rows}) else best
+        print("  ".join(formatted(row)), flush=True)
     rows.sort(key=lambda row: row["nfe"] if row["who"] == "teacher" else 0)  # kept ones may have more passes than new
     print("\n" + table([formatted(row) for row in rows], COLUMNS) + "\n")
-    _compare(exam, guide, students, rows, seed, label)
+    _compare(exam, guide, rows, outputs, best, seed)
     seen = {str(one.nfe): agreement(exam, guide, one, guide.bridge, 16, seed, label) for one in students}
     for nfe, one in seen.items():
         print(f"student of NFE {nfe}: {said(one)}\n", flush=True)
@@ -142,30 +143,36 @@ def measure(
 
 def _rows(
     exam: Exam, teacher: Denoiser, students: Sequence[Student], nfes, seed: int, label, measured: list[dict]
-) -> Iterator[dict]:
-    yield from (row.noted() for row in exam.reference_rows())
-    yield from (student_row(exam, one, seed, label).noted() for one in students)
+) -> Iterator[tuple[dict, Tensor | None]]:
+    """Rows as JSON and their outputs, None of rows that are kept."""
+    new = [*exam.reference_rows(), *(student_row(exam, one, seed, label) for one in students)]
+    yield from ((row.noted(), row.outputs) for row in new)
     for row in measured:
         restore = teacher_at(teacher, teacher.bridge, row["nfe"], seed, row["method"], row["grid"])
-        yield row | {"seconds": exam.first(max(1, TIMED // row["nfe"])).restored(restore)[1]}
+        yield row | {"seconds": exam.first(max(1, TIMED // row["nfe"])).restored(restore)[1]}, None
     known = {row["nfe"] for row in measured}
-    new = [nfe for nfe in nfes if nfe not in known]
-    yield from (row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, new, seed))
+    missing = [nfe for nfe in nfes if nfe not in known]
+    yield from ((row.noted(), row.outputs) for row in teacher_rows(exam, teacher, teacher.bridge, missing, seed))
 
 
-def _compare(exam: Exam, teacher: Denoiser, students: Sequence[Student], rows: list[dict], seed: int, label) -> None:
-    """Note in the students' rows how much farther they are than the teacher's best, on the same pictures; say so."""
-    if not any(row["who"] == "teacher" and row["nfe"] <= MOST for row in rows):
+def _compare(
+    exam: Exam, teacher: Denoiser, rows: list[dict], outputs: Sequence[Tensor], best: Tensor | None, seed: int
+) -> None:
+    """Note in the students' rows how much farther their `outputs` are than the teacher's best, on the same pictures.
+
+    `best`: what that one made; where it is None, it is made again.
+    """
+    row = teachers_best({"rows": rows})
+    if row is None:
         return
-    best = teachers_best({"rows": rows})
-    sampler = {key: best[key] for key in ("nfe", "method", "grid")}
-    other, _ = exam.restored(teacher_at(teacher, teacher.bridge, seed=seed, **sampler))
-    for row, one in zip((row for row in rows if row["who"] == "student"), students, strict=True):
-        own, _ = exam.restored(student_of(one, seed, label))
-        row["farther"], row["farther_error"] = exam.excess(own, other)
+    sampler = {key: row[key] for key in ("nfe", "method", "grid")}
+    if best is None:
+        best, _ = exam.restored(teacher_at(teacher, teacher.bridge, seed=seed, **sampler))
+    for own, y in zip((own for own in rows if own["who"] == "student"), outputs, strict=True):
+        own["farther"], own["farther_error"] = exam.excess(y, best)
         if exam.fine_ruler:
-            row["fine_farther"], row["fine_farther_error"] = exam.excess(own, other, fine=True)
-        print(f"student of NFE {one.nfe}: {farther(row)} farther than the teacher's best, of NFE {best['nfe']}\n")
+            own["fine_farther"], own["fine_farther_error"] = exam.excess(y, best, fine=True)
+        print(f"student of NFE {own['nfe']}: {farther(own)} farther than the teacher's best, of NFE {row['nfe']}\n")
 
 
 def _measured(name: str, teacher: str, n: int, seed: int) -> list[dict]:

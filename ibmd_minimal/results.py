@@ -96,10 +96,10 @@ def trainings(found: dict[str, dict]) -> str:
     return _piped(("trained", "steps", "M passes", "hours", "MB", "on"), rows)
 
 
-def teachers_best(entry: dict) -> dict:
-    """The teacher's row of least Fréchet distance, of those in at most `MOST` passes."""
+def teachers_best(entry: dict) -> dict | None:
+    """The teacher's row of least Fréchet distance, of those in at most `MOST` passes; None if there are none."""
     rows = [row for row in entry["rows"] if row["who"] == "teacher" and row["nfe"] <= MOST]
-    return min(rows, key=lambda row: row["frechet"])
+    return min(rows, key=lambda row: row["frechet"], default=None)
 
 
 def summary(found: dict[str, dict]) -> str:

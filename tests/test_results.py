@@ -120,16 +120,19 @@ def test_how_much_farther_one_set_of_outputs_is_than_another(exam):
 def test_a_student_is_set_against_its_teacher_s_best(exam, capsys):
     teacher = randomised(tiny.SR.network(tiny.SMALL, 0))
     students = [Student(teacher), student_from(tiny.SR.network(tiny.SMALL, 1))]
-    rows = [row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, (1,))]
-    own = [student_row(exam, one).noted() for one in students]
-    measuring._compare(exam, teacher, students, own + rows, 0, None)
-    assert own[0]["farther"] == 0 == own[0]["farther_error"]  # the teacher's own single pass
-    assert own[1]["farther"] == pytest.approx(own[1]["frechet"] - rows[0]["frechet"]) and own[1]["farther_error"] > 0
-    assert own[1]["fine_farther"] == pytest.approx(own[1]["fine"] - rows[0]["fine"])
+    (best,) = teacher_rows(exam, teacher, teacher.bridge, (1,))
+    own = [student_row(exam, one) for one in students]
+    outputs, rows, kept = [row.outputs for row in own], [row.noted() for row in own], best.noted()
+    measuring._compare(exam, teacher, [*rows, kept], outputs, best.outputs, 0)
+    assert rows[0]["farther"] == 0 == rows[0]["farther_error"]  # the teacher's own single pass
+    assert rows[1]["farther"] == pytest.approx(rows[1]["frechet"] - kept["frechet"]) and rows[1]["farther_error"] > 0
+    assert rows[1]["fine_farther"] == pytest.approx(rows[1]["fine"] - kept["fine"])
     assert "student of NFE 1: +0.00 (0.00) farther than the teacher's best, of NFE 1" in capsys.readouterr().out
-    later = [rows[0] | {"nfe": 1000}]
+    again = [row.noted() for row in own]
+    measuring._compare(exam, teacher, [*again, kept], outputs, None, 0)  # the teacher's best made once more
+    assert again == rows
     without = [{"who": "student", "nfe": 1}]
-    measuring._compare(exam, teacher, students[:1], without + later, 0, None)
+    measuring._compare(exam, teacher, [*without, kept | {"nfe": 1000}], outputs[:1], None, 0)
     assert "farther" not in without[0]
 
 
@@ -140,7 +143,7 @@ def test_rows_are_kept_as_json_without_what_is_not_there(exam):
         assert json.loads(json.dumps(noted, allow_nan=False)) == noted
         assert not [key for key, value in noted.items() if value is None or value == ""]
         assert noted["fine"] > 0 <= noted["smooth"] <= 1 and noted["fine_error"] > 0
-    assert "accuracy" not in noted and "seconds" not in noted and "method" not in noted
+    assert not {"accuracy", "seconds", "method", "outputs"} & noted.keys() and corrupted.outputs is exam.xT
     assert "psnr" not in floor.noted() and math.isinf(floor.psnr) and corrupted.noted()["psnr"] > 0
     assert floor.noted()["nfe"] == 0 and corrupted.noted()["consistency"] < 1e-6
     assert floor.frechet < corrupted.frechet and floor.pairs < corrupted.pairs
@@ -192,8 +195,9 @@ def test_measured_again_the_teacher_s_rows_are_kept_and_those_it_lacks_are_added
     teacher = randomised(tiny.SR.network(tiny.SMALL, 0))
     before = [row.noted() for row in teacher_rows(exam, teacher, teacher.bridge, (1, 2))]
     kept = [row | {"frechet": 123.0} for row in before]
-    rows = list(measuring._rows(exam, teacher, [], (1, 2, 3), 0, None, kept))
+    rows, outputs = zip(*measuring._rows(exam, teacher, [], (1, 2, 3), 0, None, kept))
     floor, xT, *others = rows
+    assert [y is None for y in outputs] == [False, False, True, True, False]
     assert (floor["who"], xT["who"]) == ("floor", "xT") and [row["nfe"] for row in others] == [1, 2, 3]
     assert [row["frechet"] == 123.0 for row in others] == [True, True, False]
     assert all(row["seconds"] > 0 for row in others)
