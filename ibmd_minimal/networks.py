@@ -124,14 +124,17 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"head_start with {self.noise_channels} noise channels; wanted {self.channels}, as the data has"
             )
-        if len(head_start) not in (2, 3, 4):
-            raise ValueError(f"head_start has {len(head_start)} numbers; wanted (time, sigma), then scale, then coarse")
-        if len(head_start) == 4 and not isinstance(self, UNet):
+        if len(head_start) not in (2, 3, 4, 5):
+            wanted = "wanted (time, sigma), then scale, then coarse, then swell"
+            raise ValueError(f"head_start has {len(head_start)} numbers; {wanted}")
+        if len(head_start) > 3 and not isinstance(self, UNet):
             raise ValueError("head_start has coarse noise, which is of images; wanted (time, sigma, scale) for points")
         time, sigma, *more = head_start
         found = check.fraction(time, "head_start's time"), check.positive(sigma, "head_start's sigma")
-        names = "head_start's scale", "head_start's coarse"
-        return found + tuple(check.positive(one, name) for one, name in zip(more, names))
+        names = {"scale": False, "coarse": True, "swell": True}
+        return found + tuple(
+            check.positive(one, f"head_start's {name}", zero=zero) for one, (name, zero) in zip(more, names.items())
+        )
 
     def core(self, x: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> Tensor:
         """The bare network F on inputs of unit variance; `xT` None if unconditional."""
@@ -151,9 +154,17 @@ class Denoiser(nn.Module):
         (`masks.hole_of`) and copies the rest of it. `z`: needed if there are `noise_channels`,
         of shape `noise_shape(x_t)`. `label`: needed if there are `labels`, int64 `(batch,)` from 0 to `labels - 1`.
         """
-        self._refuse(x_t, t, xT, z, label)
-        if self.head_start is not None:
-            x_t, t = self._ahead(x_t, t, z)
+        return self.denoised(*self.ahead(x_t, t, xT, z, label), xT, z, label)
+
+    def denoised(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        xT: Tensor | None = None,
+        z: Tensor | None = None,
+        label: Tensor | None = None,
+    ) -> Tensor:
+        """The second half of a forward pass: of an `x_t` that has its head start behind it, nothing checked."""
         skip, out, scale, seen = self._scaled(x_t, t, xT)
         xhat0 = skip * x_t + out * self.core(scale * x_t, t, seen, z, label).to(x_t.dtype)
         return paste(xhat0, xT, hole_of(xT)) if self.pasted else xhat0
@@ -163,11 +174,26 @@ class Denoiser(nn.Module):
         skip, out, scale = (expand(c, x_t) for c in self.precondition(t))
         return skip, out, scale, xT / self.precondition.sigmaT if self.conditional else None
 
-    def _ahead(self, x_t: Tensor, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Where `t = T`: `scale xT + sigma z + coarse smooth(z)`, said to stand at the time of the head start."""
-        time, sigma, scale, coarse = (*self.head_start, *(1.0, 0.0)[len(self.head_start) - 2 :])
+    def ahead(
+        self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The first half of a forward pass, which looks at all of the picture: inputs checked, `x_t` and t after the
+        head start, if there is one.
+
+        Where `t = T`: `scale xT + sigma z + coarse smooth(z)`, said to stand at the time of the head start; with a
+        swell `sigma z` is multiplied by `exp(swell s - swell²)`, `s` the mean of smooth(z) over the channels at unit
+        variance.
+        """
+        self._refuse(x_t, t, xT, z, label)
+        if self.head_start is None:
+            return x_t, t
+        time, sigma, scale, coarse, swell = (*self.head_start, *(1.0, 0.0, 0.0)[len(self.head_start) - 2 :])
         first = t == 1
-        ahead = scale * x_t + sigma * z + (coarse * smooth(z) if coarse else 0)
+        slow = smooth(z) if coarse or swell else torch.zeros_like(z)
+        if swell:
+            s = slow.mean(1, keepdim=True) * self.channels**0.5
+            sigma = sigma * torch.exp(swell * s - swell**2)
+        ahead = scale * x_t + sigma * z + coarse * slow
         return torch.where(expand(first.double(), x_t) > 0, ahead, x_t), torch.where(first, torch.full_like(t, time), t)
 
     def _refuse(self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None) -> None:
@@ -219,7 +245,9 @@ class Denoiser(nn.Module):
         The noise layers still start from zero, see the same `z`, and learn what of it to take back. Where the bridge
         shrinks what it carries, as VP does, a third number scales `xT`: `a + b Cov(x0, xT)/sigmaT²` at that time.
         Where it is large parts of the picture that xT leaves open, such as a drawing's colours, a fourth adds `coarse`
-        times noise that varies slowly (:func:`smooth`): of colours white noise says nothing.
+        times noise that varies slowly (:func:`smooth`): of colours white noise says nothing. Where xT leaves open how
+        much texture there is, a fifth lets the white noise `swell`, here to more and there to less of it: the same
+        amount everywhere is what no network can take back to an even sky.
         """
         noise_channels = (
             self.channels if noise_channels is None else check.count(noise_channels, "noise_channels", least=0)

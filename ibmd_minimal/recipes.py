@@ -64,11 +64,12 @@ class Recipe:
     `corruption`: a name of `data.corruptions`, or for rendered solids ("lines" or "normals") the source. `data`:
     "photographs" or "solids"; `half`: photographs at half size. `bridge`: family and parameters. `sigma0`, `sigmaT`,
     `covariance`: second moments of the data, in [-1, 1], for the preconditioning. `weight`: a name of
-    `matching.WEIGHTS`. `pasted`: the network fills the hole of xT and copies the rest. `gated`: it gets its input back
-    (`networks.UNet`). `students`: the NFE of its students; `from_xT`: of those that are anchored at xT
-    (`students.Student`). `small_several`: by NFE, in what the small budget of a student of several passes differs from
-    `small`. `teachers`: the recipes whose teachers share one student, told apart by a label. `multiple`: what height
-    and width have to be multiples of for the corruption; `enlarge`: by how much `restore` enlarges files.
+    `matching.WEIGHTS`; `student_weight`: the same for a student's losses, None for the teacher's. `pasted`: the network
+    fills the hole of xT and copies the rest. `gated`: it gets its input back (`networks.UNet`). `students`: the NFE of
+    its students; `from_xT`: of those that are anchored at xT (`students.Student`). `small_several`: by NFE, in what the
+    small budget of a student of several passes differs from `small`. `teachers`: the recipes whose teachers share one
+    student, told apart by a label. `multiple`: what height and width have to be multiples of for the corruption;
+    `enlarge`: by how much `restore` enlarges files.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Recipe:
     pasted: bool = False
     gated: bool = False
     weight: str = "soft"
+    student_weight: str | None = None
     students: tuple[int, ...] = (1,)
     from_xT: tuple[int, ...] = ()
     teachers: tuple[str, ...] = ()

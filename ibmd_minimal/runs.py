@@ -196,7 +196,8 @@ def distill_student(
     options = {"steps": plan.student_steps, "fake_steps": plan.fake_steps, "lr": plan.student_lr, "warmup": 20}
     options |= {"fake_lr": plan.fake_lr, "gradient": task.gradient, "betas": task.betas, "every": 50}
     options |= {"fake_betas": task.fake_betas, "fake_warmup": plan.fake_warmup}
-    options |= {"weight": task.weight, "times": plan.student_drawn, "ema": task.student_ema, "clip": 1.0}
+    options |= {"weight": task.student_weight or task.weight, "times": plan.student_drawn}
+    options |= {"ema": task.student_ema, "clip": 1.0}
     options |= {"precision": precision, "seed": seed, "folder": folder, "progress": progress}
     if plan.student_share:
         options |= {"ema": 0.999, "ema_share": plan.student_share}

@@ -53,6 +53,23 @@ def test_a_fourth_number_adds_noise_that_varies_slowly(teacher):
     torch.testing.assert_close(student(xT, z=z), wanted, rtol=0, atol=1e-12)
 
 
+def test_a_fifth_number_lets_the_noise_swell(teacher):
+    """Times a factor that varies slowly, one for all channels, whose mean square is 1 at most."""
+    student = student_from(teacher, head_start=(*HEAD, 0.6, 0.0, 0.5))
+    xT, z = torch.randn(2, 2, 3, 32, 32, dtype=torch.float64)
+    slow = smooth(z).sum(1, keepdim=True) / 3**0.5
+    there = 0.6 * xT + HEAD[1] * (slow / 2 - 1 / 4).exp() * z
+    wanted = teacher(there, torch.full((2,), HEAD[0], dtype=torch.float64), xT)
+    torch.testing.assert_close(student(xT, z=z), wanted, rtol=0, atol=1e-12)
+    plain = teacher.as_student(head_start=(*HEAD, 0.6, 0.3))
+    also = teacher.as_student(head_start=(*HEAD, 0.6, 0.3, 0.0))
+    t = torch.ones(2, dtype=torch.float64)
+    assert torch.equal(plain(xT, t, z=z), also(xT, t, z=z))
+    slow = smooth(torch.randn(20_000, 3, 16, 16, generator=torch.Generator().manual_seed(0)))[:, :, 0, 0].sum(1)
+    square = (slow / 3**0.5 - 1 / 2).exp()  # of the factor exp(s/2 - 1/4): log-normal, of mean 1, variance e - 1
+    assert abs(float(square.mean()) - 1) < 5 * (1.72 / 20_000) ** 0.5
+
+
 def test_slow_noise_by_hand():
     """One block of 16x16: its middle everywhere. Twice as wide: linear between the two middles, flat beyond them."""
     z = torch.randn(1, 1, 16, 32, dtype=torch.float64)
@@ -74,7 +91,7 @@ def test_slow_noise_has_variance_one_at_most_and_long_reach(side):
     assert smooth(torch.randn(1, 3, 40, 24)).shape == (1, 3, 40, 24)
 
 
-@pytest.mark.parametrize("head", [HEAD, (*HEAD, 0.6), (*HEAD, 1, 0.2)], ids=["noise", "noise and scale", "and coarse"])
+@pytest.mark.parametrize("head", [HEAD, (*HEAD, 0.6), (*HEAD, 1, 0.2), (*HEAD, 1, 0, 0.5)])
 def test_below_T_the_student_is_its_teacher(teacher, head):
     network = teacher.as_student(head_start=head)
     x_t, z = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
@@ -102,8 +119,9 @@ def test_the_spec_keeps_it(teacher):
         ({"head_start": (1.5, 0.1)}, "time"),
         ({"head_start": (0.5, -0.1)}, "sigma"),
         ({"head_start": (0.5, 0.1, 0.0)}, "scale is 0.0; wanted a positive"),
-        ({"head_start": (0.5, 0.1, 1.0, -2.0)}, "coarse is -2.0; wanted a positive"),
-        ({"head_start": (0.5, 0.1, 1.0, 2.0, 3.0)}, "has 5 numbers; wanted"),
+        ({"head_start": (0.5, 0.1, 1.0, -2.0)}, "coarse is -2.0; wanted a non-negative"),
+        ({"head_start": (0.5, 0.1, 1.0, 0.0, -1.0)}, "swell is -1.0; wanted a non-negative"),
+        ({"head_start": (0.5, 0.1, 1.0, 2.0, 3.0, 4.0)}, "has 6 numbers; wanted"),
     ],
 )
 def test_refuses(teacher, arguments, words):

@@ -496,6 +496,17 @@ def test_in_pieces_the_output_is_that_of_the_whole():
     assert float((whole - Tiled(network, tile=40)(x, t, xT, **more)).abs().max()) > 1e-3
 
 
+@torch.no_grad()
+def test_in_pieces_the_slow_noise_of_a_head_start_is_that_of_the_whole():
+    student = randomised(UNet(brownian(0.1), 3, (4, 4))).as_student(head_start=(0.8, 0.25, 1.0, 0.3, 0.5))
+    x, z = torch.randn(2, 1, 3, 152, 120, generator=torch.Generator().manual_seed(0))
+    for t in (torch.ones(1), torch.full((1,), 0.7)):
+        whole, pieces = student(x, t, z=z), Tiled(student, tile=40)(x, t, z=z)
+        assert float((whole - pieces).abs().max()) < 1e-4 * float(whole.abs().max())
+    with pytest.raises(ValueError, match="z is missing"):
+        Tiled(student, tile=40)(x, t)
+
+
 def test_a_large_image_is_restored_in_pieces_by_student_and_teacher():
     network = randomised(UNet(brownian(0.1), 3, (4, 4)))
     student = student_from(network)

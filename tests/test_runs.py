@@ -239,6 +239,21 @@ def test_a_student_of_another_teacher_or_other_settings_is_not_gone_on_with(fold
     assert other.card.parent.name == "student-seed1"
 
 
+def test_a_student_s_losses_may_have_another_weight_than_its_teacher_s(folder, tmp_path, monkeypatch):
+    asked, made = [], runs.distillation
+
+    def distillation(*parts, **options):
+        asked.append(options["weight"])
+        return made(*parts, **options)
+
+    monkeypatch.setattr(runs, "distillation", distillation)
+    for task in (tiny.SR, replace(tiny.SR, student_weight="noise")):
+        options = {"runs": tmp_path / str(task.student_weight), "steps": 1, "progress": False}
+        card = card_of(distill_student(task, teacher_of("tiny-sr", "small", folder), **options).card)
+        assert (card["settings"]["weight"], card["settings"]["student_weight"]) == ("soft", task.student_weight)
+    assert asked == ["soft", "noise"]
+
+
 def test_a_student_of_several_passes_may_have_a_small_budget_of_its_own():
     task = replace(tiny.SR, small_several={4: {"student_steps": 7}})
     assert task.budget("small", 4).student_steps == 7 != task.budget("small").student_steps
@@ -253,7 +268,7 @@ KEYS = {
 TEACHER_KEYS = {"teacher_batch", "teacher_drawn", "teacher_ema", "teacher_lr", "start"}
 STUDENT_KEYS = {"betas", "fake_betas", "fake_lr", "fake_steps", "fake_warmup", "from_xT", "gradient", "head_start",
                 "student_batch", "student_cool", "student_drawn", "student_ema", "student_lr",
-                "student_share"}  # fmt: skip
+                "student_share", "student_weight"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
