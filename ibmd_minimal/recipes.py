@@ -173,6 +173,13 @@ _FARTHER = {"student_lr": 6e-5, "student_drawn": "near_T"} | _longer(500)
 _SHORTER = {"student_steps": 650, "student_cool": 150}
 
 
+# Where a source leaves open how much texture there is: noise that is more here and less there to begin with
+# (`networks.Denoiser.as_student`), and losses that hear a grain of one or two grey levels, which only a bridge's least
+# noise, near t = 0, can tell from an even sky.
+_FINE = {"student_weight": "noise", "full": replace(FULL, student_drawn="early")}
+_FINER = {"student_lr": 4e-5, "student_drawn": "early"} | _longer(1000)
+
+
 def _restoration(name: str, **options) -> Recipe:
     """An unconditional I2SB bridge from corrupted photographs, as in the paper."""
     return Recipe(name, name, **{"sigma0": 0.5063, "head_start": (0.85, 0.155)} | options)
@@ -212,9 +219,11 @@ RECIPES: dict[str, Recipe] = {
             "sr4x-bicubic",
             sigmaT=0.4824,
             covariance=0.2320,
+            head_start=(0.85, 0.155, 1.0, 0.0, 0.5),
             multiple=4,
             enlarge=4,
-            small=Budget(student_lr=6e-5, **_longer(1000)),
+            small=Budget(**_FINER, student_share=1 / 3),
+            **_FINE,
         ),
         _translation(
             "sketch-to-image",
@@ -227,17 +236,19 @@ RECIPES: dict[str, Recipe] = {
             "jpeg-10",
             sigmaT=0.5040,
             covariance=0.2474,
-            head_start=(0.8, 0.24),
+            head_start=(0.8, 0.24, 1.0, 0.0, 0.5),
             multiple=16,
-            small=_warm("sr4x-pool", **_longer(1000)),
+            small=_warm("sr4x-pool", **_FINER),
+            **_FINE,
         ),
         _restoration(
             "jpeg-5",
             sigmaT=0.5052,
             covariance=0.2426,
-            head_start=(0.8, 0.25),
+            head_start=(0.8, 0.25, 1.0, 0.0, 0.5),
             multiple=16,
-            small=_warm("jpeg-10", **_longer(1000)),
+            small=_warm("jpeg-10", **_FINER),
+            **_FINE,
         ),
         _inpainting("inpaint-center", small=Budget(teacher_steps=3000, student_steps=400)),
         _translation(
