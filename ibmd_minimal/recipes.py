@@ -268,8 +268,9 @@ RECIPES: dict[str, Recipe] = {
             "multi",
             sigma0=0.5063,
             teachers=("jpeg-5", "jpeg-10", "sr4x-bicubic"),
-            head_start=(0.8, 0.2),
-            small=Budget(student_lr=6e-5, **_longer(1000)),
+            head_start=(0.8, 0.2, 1.0, 0.0, 0.5),
+            small=Budget(**_FINER | {"student_lr": 6e-5}),
+            **_FINE,
         ),
     )
 }
