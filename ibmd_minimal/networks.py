@@ -131,6 +131,8 @@ class Denoiser(nn.Module):
             raise ValueError("head_start has coarse noise, which is of images; wanted (time, sigma, scale) for points")
         time, sigma, *more = head_start
         found = check.fraction(time, "head_start's time"), check.positive(sigma, "head_start's sigma")
+        if time == 1:
+            raise ValueError("head_start's time is 1; wanted one before T, below 1")
         names = {"scale": False, "coarse": True, "swell": True}
         return found + tuple(
             check.positive(one, f"head_start's {name}", zero=zero) for one, (name, zero) in zip(more, names.items())
@@ -154,17 +156,7 @@ class Denoiser(nn.Module):
         (`masks.hole_of`) and copies the rest of it. `z`: needed if there are `noise_channels`,
         of shape `noise_shape(x_t)`. `label`: needed if there are `labels`, int64 `(batch,)` from 0 to `labels - 1`.
         """
-        return self.denoised(*self.ahead(x_t, t, xT, z, label), xT, z, label)
-
-    def denoised(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        xT: Tensor | None = None,
-        z: Tensor | None = None,
-        label: Tensor | None = None,
-    ) -> Tensor:
-        """The second half of a forward pass: of an `x_t` that has its head start behind it, nothing checked."""
+        x_t, t = self.ahead(x_t, t, xT, z, label)
         skip, out, scale, seen = self._scaled(x_t, t, xT)
         xhat0 = skip * x_t + out * self.core(scale * x_t, t, seen, z, label).to(x_t.dtype)
         return paste(xhat0, xT, hole_of(xT)) if self.pasted else xhat0
@@ -177,8 +169,8 @@ class Denoiser(nn.Module):
     def ahead(
         self, x_t: Tensor, t: Tensor, xT: Tensor | None, z: Tensor | None, label: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The first half of a forward pass, which looks at all of the picture: inputs checked, `x_t` and t after the
-        head start, if there is one.
+        """What looks at all of the picture, before the network does: inputs checked, `x_t` and t after the head start,
+        if there is one. Once is enough: its time is before T, where nothing is ahead.
 
         Where `t = T`: `scale xT + sigma z + coarse smooth(z)`, said to stand at the time of the head start; with a
         swell `sigma z` is multiplied by `exp(swell s - swell²)`, `s` the mean of smooth(z) over the channels at unit

@@ -60,7 +60,7 @@ class Tiled(nn.Module):
         up, west = max(0, top - self.margin), max(0, left - self.margin)
         window = (..., slice(up, top + self.tile + self.margin), slice(west, left + self.tile + self.margin))
         cut = {name: value[window] if value.ndim == 4 else value for name, value in images.items()}
-        piece = self.network.denoised(x_t[window], t, None if xT is None else xT[window], **cut)
+        piece = self.network(x_t[window], t, None if xT is None else xT[window], **cut)
         inner = piece[..., top - up : top - up + self.tile, left - west : left - west + self.tile]
         out[..., top : top + self.tile, left : left + self.tile] = inner
 

@@ -117,6 +117,7 @@ def test_the_spec_keeps_it(teacher):
     [
         ({"noise_channels": 1, "head_start": HEAD}, "noise channels"),
         ({"head_start": (1.5, 0.1)}, "time"),
+        ({"head_start": (1.0, 0.1)}, "time is 1; wanted one before T"),
         ({"head_start": (0.5, -0.1)}, "sigma"),
         ({"head_start": (0.5, 0.1, 0.0)}, "scale is 0.0; wanted a positive"),
         ({"head_start": (0.5, 0.1, 1.0, -2.0)}, "coarse is -2.0; wanted a non-negative"),
